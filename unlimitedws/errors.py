@@ -1,0 +1,127 @@
+"""Every error this package raises on purpose, in one tree.
+
+    UnlimitedwsError
+        ConfigError                a setting that cannot be used
+            UnknownSetting
+            BadValue
+        AppError                   the app cannot be served
+            AppNotFound
+            AppImportFailed
+            AppInvalid
+            StartFailed
+        ListenError                the address cannot be listened on
+        EngineUnavailable          the engine asked for is not there
+        PlatformUnsupported        not Linux, or Python too old
+
+`exit_code` is what the command line ends with when the error reaches it. Each error
+writes its own sentence, which says what to do next where that is known.
+"""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import os
+from collections.abc import Iterable
+
+
+class UnlimitedwsError(Exception):
+    """The root: catch this to catch all of them."""
+
+    exit_code = 1
+
+
+class ConfigError(UnlimitedwsError):
+    """A setting that cannot be used."""
+
+    exit_code = 2
+
+
+class UnknownSetting(ConfigError):
+    """A key that no setting has."""
+
+    def __init__(self, key: str, source: str, accepted: Iterable[str]) -> None:
+        self.key, self.source, self.accepted = key, source, sorted(accepted)
+        near = difflib.get_close_matches(key, self.accepted, n=1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        super().__init__(f"{source}: unknown setting {key}{meant}; accepted: {', '.join(self.accepted)}")
+
+
+class BadValue(ConfigError):
+    """A value that its setting does not accept."""
+
+    def __init__(self, key: str, value: object, source: str, accepted: str) -> None:
+        self.key, self.value, self.source, self.accepted = key, value, source, accepted
+        super().__init__(f"{source}: {key} cannot be {value!r}; accepted: {accepted}")
+
+
+class AppError(UnlimitedwsError):
+    """The app cannot be served; ends with exit code 3, so that a process manager can tell."""
+
+    exit_code = 3
+
+
+class AppNotFound(AppError):
+    """The `module:attribute` given does not lead to an app."""
+
+    def __init__(self, spec: str, why: str) -> None:
+        self.spec, self.why = spec, why
+        super().__init__(f"no app at {spec!r}: {why}")
+
+
+class AppImportFailed(AppError):
+    """The app's module raised while it was imported."""
+
+    def __init__(self, spec: str, report: str) -> None:
+        self.spec, self.report = spec, report
+        super().__init__(f"importing the app {spec!r} failed:\n{report.rstrip()}")
+
+
+class AppInvalid(AppError):
+    """What was given as the app is neither Handlers nor a mapping of paths to Handlers."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the app cannot be served: {why}")
+
+
+class StartFailed(AppError):
+    """`on_start` raised before the worker ever accepted."""
+
+    def __init__(self, report: str) -> None:
+        self.report = report
+        super().__init__(f"on_start failed, so the worker cannot accept:\n{report.rstrip()}")
+
+
+class ListenError(UnlimitedwsError):
+    """The address cannot be listened on."""
+
+    NEXT = {
+        errno.EADDRINUSE: "another program (or another server of yours) listens there; stop it or choose another --port",
+        errno.EACCES: "this user may not; choose a port above 1023, or grant CAP_NET_BIND_SERVICE",
+        errno.EADDRNOTAVAIL: "no interface of this machine has that address; check --host",
+    }
+
+    def __init__(self, host: str, port: int, error: OSError, *, flags: str = "--") -> None:
+        """flags: what the names of the flags for this address begin with; `--admin-` for the stats endpoint."""
+        self.host, self.port, self.errno, self.error = host, port, error.errno, error
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        next_step = self.NEXT.get(error.errno or 0, "").replace("--", flags)
+        super().__init__(f"cannot listen on {host} port {port}: {why}" + (f" ({next_step})" if next_step else ""))
+
+
+class EngineUnavailable(UnlimitedwsError):
+    """The engine asked for is not built on this machine."""
+
+    def __init__(self, engine: str, why: str) -> None:
+        self.engine, self.why = engine, why
+        super().__init__(
+            f"the {engine} engine is not available: {why}; to build it, install a C compiler and the Python "
+            f"headers (gcc, python3-dev) and reinstall: pip install --force-reinstall --no-cache-dir unlimitedws"
+        )
+
+
+class PlatformUnsupported(UnlimitedwsError):
+    """This is not Linux, or its Python is too old."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"unlimitedws needs Linux and Python 3.11 or newer; this is {found}")
