@@ -1,0 +1,186 @@
+"""What an engine promises, and what it asks of the floor above: the one contract of both engines.
+
+An engine owns every descriptor of its peers and everything between the kernel and a handler:
+accepting, the handshake, RFC 6455, limits, heartbeats, queues, the end of a connection. It is driven
+from one thread by an event loop: `fileno()` is readable when `run()` has work, and `tick()` is called
+`TICKS_PER_S` times a second. It calls back through `Front`; it never blocks, and it never lets an
+exception of a handler out.
+
+The guarantees, each tested on both engines (tests/engine):
+
+- on_connect, then on_message for each message in order, then on_close exactly once, for a connection
+  that finished its handshake; none of them for one that did not.
+- While a connection is held (`hold`), none of its handlers is called but on_drain (the coroutine that
+  holds may be waiting for just that); the others follow on `release`, in order, with nothing lost:
+  what was read waits in memory, the rest in the kernel.
+- A handler that raises is reported by `Front.handler_failed`, counted, and its connection closed
+  with 1011 (`Cause.HANDLER_ERROR`).
+- The same `Connection` object is given as long as anybody holds it; none is kept for an idle
+  connection unless its `state` is set.
+- The queue limit never refuses a message while the queue is empty: a healthy peer can be sent a
+  message larger than the limit. Before the limit or the high-water mark is judged, the kernel is
+  offered what waits.
+- Work is bounded: `run()` returns after a few batches, and no connection gets more than
+  `MESSAGES_PER_TURN` messages handled, or one receive buffer read, before the others had their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from unlimitedws.wire.closing import Cause, Close
+
+TICKS_PER_S = 8
+"""How often `tick` wants to be called; the clock hand sweeps the whole table once a second."""
+
+MESSAGES_PER_TURN = 256
+"""Messages of one connection handled before the others have their turn."""
+
+EVENTS_PER_BATCH = 512
+"""Readiness events taken from the kernel at once."""
+
+LINGER_S = 2.0
+LINGER_BYTES = 1 << 20
+"""After an error Close or an HTTP answer we stop sending and read on, for so long and so much at most:
+closing a socket with unread input makes the kernel send RST, which destroys the answer on its way."""
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """The handlers of one kind of connection; None where the app has none.
+
+    Each is called from inside `run`, `tick` or `release`; what it returns is ignored."""
+
+    on_connect: Callable[[Any], object] | None = None
+    on_message: Callable[[Any, str | bytes], object] | None = None
+    on_close: Callable[[Any, Close], object] | None = None
+    on_drain: Callable[[Any], object] | None = None
+
+
+class Upgrade(NamedTuple):
+    """The answer to a request that becomes a WebSocket: send `response`, then frames."""
+
+    response: bytes
+    path: str  #: percent-decoded, without the query
+    endpoint: int  #: index into `Front.endpoints`
+    subprotocol: str | None
+
+
+class Refusal(NamedTuple):
+    """The answer to any other request: send `response`, then close. `cause` is what is counted."""
+
+    response: bytes
+    cause: Cause
+
+
+class Front(Protocol):
+    """What an engine asks of the floor above."""
+
+    @property
+    def endpoints(self) -> Sequence[Endpoint]: ...
+
+    def route(self, target: bytes) -> tuple[str, int] | None:
+        """Decoded path and endpoint index for a request target without its query; None: no such path.
+
+        Called by the native engine's fast path, which takes only a plain upgrade without subprotocols."""
+
+    def answer(self, head: bytes) -> Upgrade | Refusal:
+        """The answer to a complete request head (up to and with its empty line). Never raises."""
+
+    def handler_failed(self, connection: Any, hook: str, error: BaseException) -> None:
+        """Log it. The engine counts and closes."""
+
+    def accepting_paused(self, why: str) -> None:
+        """Descriptors ran out: log one clear line. The engine goes on by itself when some are free."""
+
+
+class Connection(Protocol):
+    """See `unlimitedws.Connection`, which documents it for users; each engine brings its own class.
+
+    `worker_data` and the like are not here: what the floor above keeps for a connection, it keeps itself."""
+
+    id: int
+    state: Any
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def subprotocol(self) -> str | None: ...
+    @property
+    def remote_address(self) -> tuple[str, int] | str: ...
+    @property
+    def queued_bytes(self) -> int: ...
+    @property
+    def is_open(self) -> bool: ...
+    def send(self, message: str | bytes | bytearray | memoryview, *, text: bool | None = None) -> bool: ...
+    def close(self, code: int = 1000, reason: str = "") -> None: ...
+    def abort(self) -> None: ...
+    def ping(self, payload: bytes = b"") -> None: ...
+
+
+class Engine(Protocol):
+    """One engine, owned by one thread.
+
+    Made as `Engine(config, front, row, serial, call_soon, call_soon_threadsafe)`:
+    config: the limits.  front: see `Front`.  row: a writable memoryview of format "q", one item for
+    each of `counters.FIELDS`, of which the engine writes `ENGINE_FIELDS`.  serial: this worker
+    process's number; ids are `serial << 40 | count`, count from 1.  call_soon(callback): run on the
+    loop's next turn.  call_soon_threadsafe: the same, from any thread."""
+
+    name: str
+
+    def fileno(self) -> int:
+        """The epoll descriptor: readable when `run` has something to do."""
+
+    def run(self) -> None:
+        """Handles what is ready, in bounded batches. Asks for another turn by itself if more is left."""
+
+    def tick(self) -> None:
+        """Moves the clock hand: deadlines, heartbeats, idle limits, memory given back."""
+
+    def listen(self, fd: int) -> None:
+        """Accepts from a listening, non-blocking socket. The descriptor stays its owner's."""
+
+    def stop_listening(self) -> None:
+        """Accepts no more, from any listener. The listeners stay open."""
+
+    def hold(self, connection: Any) -> None:
+        """No handler of this connection is called until `release`; counts, so that holds nest."""
+
+    def release(self, connection: Any) -> None:
+        """Ends a hold; at the last one, what waited is handled. Right after a close, gives on_close."""
+
+    def fail(self, connection: Any, hook: str, error: BaseException) -> None:
+        """A handler that ran outside (a coroutine, a thread) raised: as if it had raised inside.
+
+        Reported by `Front.handler_failed`, counted, and the connection closed with 1011
+        (`Cause.HANDLER_ERROR`). Of a connection that is closed already it is only reported and counted."""
+
+    def stall(self, endpoint: int) -> None:
+        """No more messages are taken from connections of this endpoint (its thread queue is full).
+
+        Takes effect at once, within the turn in which it is called. Stalling twice is stalling once."""
+
+    def unstall(self, endpoint: int) -> None:
+        """The stalled ones go on, in the order in which they came to wait, until stalled again."""
+
+    def broadcast(
+        self, message: str | bytes | bytearray | memoryview, connections: Iterable[Any] | None = None,
+        *, text: bool | None = None,
+    ) -> int:  # fmt: skip
+        """Sends one message to all open connections, or to those given; how many it was queued for.
+
+        The frame is packed once. Broadcasts of one loop turn reach a peer in one `send()`. Closed
+        connections are passed over. The queue limit and policy hold for each connection."""
+
+    def connections(self) -> list[Any]:
+        """A Connection object for each open connection, now."""
+
+    def drain(self, code: int, reason: str, at_most: int) -> int:
+        """Closes up to `at_most` open connections politely, with Cause.DRAIN; how many connections of
+        any kind are left, closing ones and unfinished handshakes included. Unfinished handshakes are cut."""
+
+    def close(self) -> None:
+        """Cuts every connection (on_close with Cause.DRAIN, even where held) and frees everything."""
