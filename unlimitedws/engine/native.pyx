@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, binding=False
 """The native engine: one epoll set, one flat table, one receive buffer (contract: `contract.py`).
 
 Theory of this file. A connection is a row of a table indexed by its descriptor (`Entry`, 48 bytes,
