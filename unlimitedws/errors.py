@@ -23,6 +23,7 @@ import difflib
 import errno
 import os
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class UnlimitedwsError(Exception):
@@ -95,7 +96,7 @@ class StartFailed(AppError):
 class ListenError(UnlimitedwsError):
     """The address cannot be listened on."""
 
-    NEXT = {
+    NEXT: ClassVar[dict[int, str]] = {
         errno.EADDRINUSE: "another program (or another server of yours) listens there; stop it or choose another --port",
         errno.EACCES: "this user may not; choose a port above 1023, or grant CAP_NET_BIND_SERVICE",
         errno.EADDRNOTAVAIL: "no interface of this machine has that address; check --host",

@@ -28,9 +28,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from unlimitedws.wire.closing import Cause, Close
+from unlimitedws.wire.closing import Close
+from unlimitedws.wire.handshake import Refusal, Upgrade
+
+__all__ = [
+    "EVENTS_PER_BATCH", "LINGER_BYTES", "LINGER_S", "MESSAGES_PER_TURN", "TICKS_PER_S",
+    "Connection", "Endpoint", "Engine", "Front", "Refusal", "Upgrade",
+]  # fmt: skip
 
 TICKS_PER_S = 8
 """How often `tick` wants to be called; the clock hand sweeps the whole table once a second."""
@@ -57,22 +63,6 @@ class Endpoint:
     on_message: Callable[[Any, str | bytes], object] | None = None
     on_close: Callable[[Any, Close], object] | None = None
     on_drain: Callable[[Any], object] | None = None
-
-
-class Upgrade(NamedTuple):
-    """The answer to a request that becomes a WebSocket: send `response`, then frames."""
-
-    response: bytes
-    path: str  #: percent-decoded, without the query
-    endpoint: int  #: index into `Front.endpoints`
-    subprotocol: str | None
-
-
-class Refusal(NamedTuple):
-    """The answer to any other request: send `response`, then close. `cause` is what is counted."""
-
-    response: bytes
-    cause: Cause
 
 
 class Front(Protocol):

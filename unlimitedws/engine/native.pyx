@@ -435,11 +435,13 @@ cdef class Engine:
     """See `contract.Engine`."""
 
     cdef object front, call_soon, call_soon_threadsafe
-    cdef object deferred                # on_close and on_drain calls that wait
+    cdef object deferred                # on_close and on_drain calls that wait for the end of a turn
+    cdef set ending                     # connections whose on_close waits for a release
     cdef list connect_hooks, message_hooks, close_hooks, drain_hooks
     cdef list waiting                   # for each endpoint: (fd, id) of its stalled connections
     cdef list stalled
     cdef int stalls                     # endpoints stalled now
+    cdef bint unstalled                 # somebody who waited may go on
     cdef int64_t[::1] row_view
     cdef int64_t* row
     cdef unsigned long thread
@@ -502,9 +504,9 @@ cdef class Engine:
         self.message_hooks = [endpoint.on_message for endpoint in endpoints]
         self.close_hooks = [endpoint.on_close for endpoint in endpoints]
         self.drain_hooks = [endpoint.on_drain for endpoint in endpoints]
-        self.waiting = [[] for _ in endpoints]
+        self.waiting = [deque() for _ in endpoints]
         self.stalled = [False for _ in endpoints]
-        self.deferred, self.ready = deque(), deque()
+        self.deferred, self.ready, self.ending = deque(), deque(), set()
         self.listeners, self.routes = [], RouteTable()
         self.accepting = True
         self.next_id = serial << 40
@@ -577,6 +579,8 @@ cdef class Engine:
             for batch in range(MAX_BATCHES):
                 if self.ready:
                     self.run_ready()
+                if self.unstalled:
+                    self.run_lines()
                 n = epoll_wait(self.epoll, self.events, EVENTS, 0)
                 if n <= 0:
                     break
@@ -600,7 +604,9 @@ cdef class Engine:
 
     cdef int wake(self) except -1:
         """Asks the loop for a turn when something waits that epoll does not know of."""
-        if not self.scheduled and not self.running and self.epoll >= 0 and (self.dirty_count or self.ready or self.deferred):
+        if not self.scheduled and not self.running and self.epoll >= 0 and (
+            self.dirty_count or self.ready or self.deferred or self.unstalled
+        ):
             self.scheduled = True
             self.call_soon(self.run)
         return 0
@@ -638,6 +644,25 @@ cdef class Engine:
             if e.id == <uint64_t>id and e.flags & READY:
                 e.flags &= ~READY
                 self.resume(fd, e)
+        return 0
+
+    cdef int run_lines(self) except -1:
+        """Goes on with those who waited for their endpoint's thread queue, first come first served."""
+        cdef Entry* e
+        cdef int fd, endpoint
+        self.unstalled = False
+        for endpoint in range(len(self.waiting)):
+            line = self.waiting[endpoint]
+            for _ in range(len(line)):
+                if self.stalled[endpoint]:
+                    break
+                fd, id = line.popleft()
+                e = &self.table[fd]
+                if e.id == <uint64_t>id and e.flags & STALLED:
+                    e.flags &= ~STALLED
+                    self.resume(fd, e)
+                    if e.id == <uint64_t>id and e.phase == OPEN and not e.flags & PAUSED:
+                        self.readable(fd, e)  # now, in its place in the line, not when epoll finds it
         return 0
 
     cdef int make_ready(self, int fd, Entry* e) except -1:
@@ -1208,11 +1233,17 @@ cdef class Engine:
         self.enqueue(e, head, head_size)
         self.enqueue_payload(e, data, size, owner)
         self.make_dirty(fd, e)
+        return self.under_high_water(fd, e)
+
+    cdef bint under_high_water(self, int fd, Entry* e) except -1:
+        """Whether what waits stays under the mark; the kernel is offered it before it is judged."""
         if e.more.output.bytes > self.high_water and not e.interest & 4:
             self.flush(fd, e)
-            if e.more == NULL:
-                return 1
-        return e.more.output.bytes <= self.high_water
+        if e.more == NULL or e.more.output.bytes <= self.high_water:
+            return True
+        if e.phase == OPEN:
+            e.flags |= OVER
+        return False
 
     cdef bint makes_room(self, int fd, Entry* e, size_t size) except -1:
         """Whether a message may be queued; if not, the policy has been applied."""
@@ -1494,6 +1525,7 @@ cdef class Engine:
                 self.enqueue(e, self.cork, self.cork_size)
                 self.cork_size = 0
             self.share_log(e, start, size)
+            self.under_high_water(fd, e)
         else:
             r = &self.ranges[fd]
             if e.flags & RANGED and r.end != start:
@@ -1614,6 +1646,7 @@ cdef class Engine:
             return 0
         if connection.holds:
             connection.ending = ("on_close", hook, connection, close)
+            self.ending.add(connection)
         else:
             self.deferred.append(("on_close", hook, connection, close))
             self.wake()
@@ -1691,13 +1724,16 @@ cdef class Engine:
 
     def release(self, Connection connection not None):
         cdef Entry* e = connection.entry
-        if connection.holds == 0:  # `close` has ended every hold
-            return
+        if connection.holds == 0:
+            if self.epoll < 0:  # `close` has ended every hold
+                return
+            raise RuntimeError("release without hold")
         connection.holds -= 1
         if connection.holds:
             return
         if e == NULL:
             if connection.ending is not None:
+                self.ending.discard(connection)
                 self.deferred.append(connection.ending)
                 connection.ending = None
                 self.settle()
@@ -1740,18 +1776,12 @@ cdef class Engine:
             self.stalls += 1
 
     def unstall(self, int endpoint):
-        cdef Entry* e
         if not self.stalled[endpoint]:
             return
         self.stalled[endpoint] = False
         self.stalls -= 1
-        waiting, self.waiting[endpoint] = self.waiting[endpoint], []
-        for fd, id in waiting:
-            e = &self.table[<int>fd]
-            if e.id == <uint64_t>id and e.flags & STALLED:
-                e.flags &= ~STALLED
-                if e.phase == OPEN:
-                    self.make_ready(fd, e)
+        self.unstalled = True
+        self.wake()
 
     cdef int wait_for_room(self, int fd, Entry* e) except -1:
         """Its endpoint's thread queue is full: waits in line."""
@@ -1798,11 +1828,18 @@ cdef class Engine:
                 if connection is not None:
                     connection.holds = 0
                 self.lose(fd, e, Cause.DRAIN)
+        for connection in self.ending:
+            connection.holds = 0
+            self.deferred.append(connection.ending)
+            connection.ending = None
+        self.ending.clear()
         self.running = True
         self.run_deferred()
         self.running = False
         self.dirty_count = 0
-        self.rewind_log()
+        if self.log != NULL:
+            block_release(self.log)
+            self.log = NULL
         self.trim_pool()
         os_close(self.epoll)
         self.epoll = -1

@@ -1,0 +1,233 @@
+"""A server in processes of its own, as an operator runs it, for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from websockets.sync.client import ClientConnection, connect
+
+ROOT = Path(__file__).parents[2]
+MARK = "TEST_SERVER"
+
+ECHO = """
+from unlimitedws import Handlers
+
+handlers = Handlers()
+
+@handlers.on_message
+def echo(conn, message):
+    conn.send(message)
+"""
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], timeout_s: float = 15.0, every_s: float = 0.02, but: Callable[[], str] = str) -> T:
+    """What `condition` returns once it is true; fails after `timeout_s`. but: what to say then."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not reached in {timeout_s} s\n{but()}"
+        time.sleep(every_s)
+    return value
+
+
+class Running:
+    """`python -m unlimitedws.supervisor app:handlers` (or a launcher script) in a folder of its own.
+
+    log: everything it has written.  The settings are given as flags: `workers=2` as `--workers 2`."""
+
+    def __init__(
+        self, folder: Path, *, source: str = ECHO, script: str | None = None, files: dict[str, str] | None = None, **settings: object
+    ) -> None:
+        self.folder, self.mark = folder, uuid.uuid4().hex
+        self.clients = contextlib.ExitStack()
+        for name, text in {"app.py": source, **(files or {})}.items():
+            (folder / name).write_text(text)
+        settings = {"port": 0, "admin_port": 0, "workers": 1, "hang_timeout_s": 0, **settings}
+        flags = [part for name, value in settings.items() for part in flag(name, value)]
+        command = [sys.executable, "-m", "unlimitedws.supervisor", "app:handlers", *flags]
+        if script is not None:
+            (folder / "launcher.py").write_text(script)
+            command = [sys.executable, "launcher.py"]
+        path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("UNLIMITEDWS_")}
+        env = {**outside, "PYTHONPATH": path, MARK: self.mark, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        self.log_file = folder / f"log.{self.mark}"
+        with self.log_file.open("w") as log:
+            self.process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text()
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    # ---- what it says
+
+    def says(self, pattern: str, timeout_s: float = 15.0) -> re.Match[str]:
+        """The first match of a pattern in its log; waits for it."""
+
+        def match() -> re.Match[str] | None:
+            has_ended = self.process.poll() is not None
+            found = re.search(pattern, self.log)
+            assert found or not has_ended, f"it ended without {pattern!r} in its log:\n{self.log}"
+            return found
+
+        found = until(match, timeout_s, but=lambda: f"{pattern!r} is not in the log:\n{self.log}")
+        assert found is not None
+        return found
+
+    def ready(self) -> Running:
+        self.says(r"listening on ")
+        return self
+
+    @property
+    def port(self) -> int:
+        return int(self.says(r"listening on \S+:(\d+) with")[1])
+
+    @property
+    def admin_port(self) -> int:
+        return int(self.says(r"stats on http://\S+:(\d+)/")[1])
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and text of an answer of the admin endpoint."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = json.loads(self.get("/stats")[1])
+        return stats
+
+    def workers(self) -> list[int]:
+        """Pids of the workers that serve, by slot."""
+        return [worker["pid"] for worker in self.stats["workers"] if worker["state"] == "ready"]
+
+    def successors(self, *victims: int, workers: int, timeout_s: float = 15.0) -> list[int]:
+        """Pids of the workers by slot, once so many serve and none of them is a victim; waits for it."""
+
+        def now() -> list[int]:
+            pids = self.workers()  # one look: between two of them anything may happen
+            return pids if len(pids) == workers and not set(victims) & set(pids) else []
+
+        return until(now, timeout_s, but=lambda: self.log)
+
+    def template(self) -> int:
+        template: int = next(process["pid"] for process in self.stats["processes"] if process["role"] == "template")
+        return template
+
+    # ---- its clients and its end
+
+    def connect(self, path: str = "/") -> ClientConnection:
+        """A client, closed at the end of the test at the latest."""
+        url = f"ws://127.0.0.1:{self.port}{path}"
+        return self.clients.enter_context(connect(url, open_timeout=10, close_timeout=5))
+
+    def echoes(self) -> bool:
+        """Whether a new client gets its echo."""
+        with self.connect() as client:
+            client.send("hello")
+            return client.recv(timeout=10) == "hello"
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ends(self, timeout_s: float = 15.0) -> int:
+        """Its exit code; waits for it."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it did not end in {timeout_s} s:\n{self.log}") from None
+
+    def stop(self) -> None:
+        """Stops it as an operator would, and checks that it ends well and leaves nothing behind."""
+        self.clients.close()
+        if self.process.poll() is None:
+            assert not zombies(self.pid), f"the supervisor did not reap {zombies(self.pid)}"
+            self.signal(signal.SIGTERM)
+            assert self.ends() == 0, self.log
+        assert "Traceback (most recent call last)" not in self.log.replace(self.expected, ""), self.log
+        left = until_gone(self.mark)
+        assert not left, f"processes left behind: {left}\n{self.log}"
+
+    expected = "\0"
+
+    def destroy(self) -> None:
+        """Whatever is left, in a test that failed."""
+        for pid in marked(self.mark):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def flag(name: str, value: object) -> list[str]:
+    name = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [name] if value else []
+    return [name, str(value)]
+
+
+def marked(mark: str) -> list[int]:
+    """Living processes that were started with this mark in their environment."""
+    return [pid for pid in pids() if f"{MARK}={mark}".encode() in read_bytes(f"/proc/{pid}/environ")]
+
+
+def until_gone(mark: str, timeout_s: float = 5.0) -> list[int]:
+    deadline = time.monotonic() + timeout_s
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return left
+
+
+def zombies(parent: int) -> list[int]:
+    """Children that have ended but were not waited for, a second later still."""
+
+    def now() -> set[int]:
+        found = set()
+        for pid in pids():
+            fields = read_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+            if fields[:2] == [b"Z", str(parent).encode()]:
+                found.add(pid)
+        return found
+
+    left = now()
+    deadline = time.monotonic() + 1.0
+    while left and time.monotonic() < deadline:
+        time.sleep(0.05)
+        left &= now()
+    return sorted(left)
+
+
+def pids() -> Iterator[int]:
+    return (int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def read_bytes(file: str) -> bytes:
+    try:
+        return Path(file).read_bytes()
+    except OSError:  # it has ended meanwhile, or is not ours
+        return b""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    return read_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] not in ([], [b"Z"], [b"X"])

@@ -1,0 +1,235 @@
+"""The admin endpoint: what it answers, and what it does not put up with."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import pytest
+
+from tests.supervisor.conftest import Run
+from tests.supervisor.running import until
+from unlimitedws.supervisor import admin as module
+from unlimitedws.supervisor.admin import Admin, Answer, document, text
+
+BIG = "x" * 2_000_000
+
+
+def fail() -> Answer:
+    raise ZeroDivisionError("a defect")
+
+
+ROUTES = {
+    "/stats": lambda: document({"answer": 42}),
+    "/healthz": lambda: text(HTTPStatus.OK, "ok"),
+    "/big": lambda: text(HTTPStatus.OK, BIG),
+    "/defect": fail,
+}
+
+
+def with_admin(conversation: Callable[[int, Admin], Awaitable[None]]) -> None:
+    """Runs a conversation with an endpoint on its port; nothing is left of it afterwards."""
+
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        admin = Admin(ROUTES)
+        await admin.serve(listener)
+        try:
+            await asyncio.wait_for(conversation(listener.getsockname()[1], admin), 20)
+        finally:
+            await admin.close()
+        assert not admin.clients
+
+    asyncio.run(main())
+
+
+async def says(port: int, request: bytes) -> tuple[str, dict[str, str], bytes]:
+    """Status line, headers and body of the answer to these bytes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request)
+    received = await reader.read(-1)
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    return status, dict(line.split(": ", 1) for line in lines if line), body
+
+
+def get(path: str, method: str = "GET") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+
+def test_json_and_text_are_answered_whole() -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        status, headers, body = await says(port, get("/stats?pretty=1"))
+        assert (status, headers["Content-Type"], json.loads(body)) == ("HTTP/1.1 200 OK", "application/json", {"answer": 42})
+        assert headers["Content-Length"] == str(len(body))
+        assert (await says(port, get("/healthz")))[2] == b"ok\n"
+        assert len((await says(port, get("/big")))[2]) == len(BIG) + 1
+
+    with_admin(conversation)
+
+
+def test_head_has_the_headers_of_get_and_no_body() -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        _status, of_get, body = await says(port, get("/stats"))
+        status, of_head, nothing = await says(port, get("/stats", "HEAD"))
+        assert (status, nothing) == ("HTTP/1.1 200 OK", b"")
+        assert of_head == of_get
+        assert len(body) > 0
+
+    with_admin(conversation)
+
+
+def test_an_unknown_path_lists_those_that_there_are() -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        status, _headers, body = await says(port, get("/metricz"))
+        assert status == "HTTP/1.1 404 Not Found"
+        assert b"/stats /healthz" in body
+
+    with_admin(conversation)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS"])
+def test_other_methods_are_405_and_told_what_is_allowed(method: str) -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        request = f"{method} /stats HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc".encode()
+        status, headers, _body = await says(port, request)
+        assert (status, headers["Allow"]) == ("HTTP/1.1 405 Method Not Allowed", "GET, HEAD")
+
+    with_admin(conversation)
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", "400 Bad Request"),
+        (b"GET /stats HTTP/1.1\r\n\r\n", "400 Bad Request"),
+        (b"GET /stats HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 20_000, "431 Request Header Fields Too Large"),
+    ],
+)
+def test_what_is_no_request_is_refused(request_bytes: bytes, status: str) -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        assert (await says(port, request_bytes))[0] == f"HTTP/1.1 {status}"
+
+    with_admin(conversation)
+
+
+def test_a_route_that_fails_is_500_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        assert (await says(port, get("/defect")))[0] == "HTTP/1.1 500 Internal Server Error"
+        assert (await says(port, get("/healthz")))[0] == "HTTP/1.1 200 OK"
+
+    with_admin(conversation)
+    assert "a defect" in caplog.text
+
+
+def test_a_client_that_says_nothing_or_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "REQUEST_S", 0.2)
+
+    async def conversation(port: int, admin: Admin) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        assert await ended(reader)
+        _reader, deaf = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        deaf.transport.pause_reading()  # type: ignore[attr-defined]
+        deaf.write(get("/big"))
+        while not admin.clients:
+            await asyncio.sleep(0.01)
+        while admin.clients:
+            await asyncio.sleep(0.01)
+        for each in (writer, deaf):
+            each.transport.abort()
+
+    with_admin(conversation)
+
+
+def test_too_many_clients_are_turned_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_CLIENTS", 2)
+
+    async def conversation(port: int, admin: Admin) -> None:
+        early = [await asyncio.open_connection("127.0.0.1", port) for _each in range(2)]
+        while len(admin.clients) < 2:
+            await asyncio.sleep(0.01)
+        reader, late = await asyncio.open_connection("127.0.0.1", port)
+        assert await ended(reader)
+        early[0][1].write(get("/healthz"))
+        assert (await early[0][0].read(-1)).endswith(b"ok\n")
+        for _reader, writer in [*early, (reader, late)]:
+            writer.transport.abort()
+
+    with_admin(conversation)
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await reader.read(1) == b""
+    except ConnectionError:
+        return True
+
+
+# ---- of a whole server
+
+
+def test_stats_say_who_serves_what(run: Run) -> None:
+    server = run(workers=2).ready()
+    with server.connect() as client:
+        client.send("0123456789")
+        client.recv(timeout=10)
+        stats = server.stats
+    assert (stats["pid"], stats["port"], stats["host"], stats["ready"]) == (server.pid, server.port, "127.0.0.1", True)
+    assert [worker["slot"] for worker in stats["workers"]] == [0, 1]
+    assert {worker["state"] for worker in stats["workers"]} == {"ready"}
+    assert {worker["engine"] for worker in stats["workers"]} == {stats["engine"]}
+    total = stats["total"]
+    assert (total["connections_open"], total["messages_in"], total["messages_out"]) == (1, 1, 1)
+    assert total["bytes_in"] > 10
+    assert total["connections_accepted"] == sum(worker["connections_accepted"] for worker in stats["workers"])
+    assert total["closes"]["peer_closed"] == 0
+    assert [process["role"] for process in stats["processes"]] == ["supervisor", "template", "worker", "worker"]
+    for worker in stats["workers"]:
+        assert worker["memory"]["rss_bytes"] >= worker["memory"]["pss_bytes"] > 0
+        assert worker["cpu"]["seconds"] >= 0
+        assert worker["descriptors"] is None or worker["descriptors"] > 3
+        assert worker["uptime_s"] > 0
+    until(lambda: server.stats["total"]["closes"]["peer_closed"] == 1)
+
+
+def test_health_is_503_before_the_first_worker_is_ready_and_while_it_stops(run: Run) -> None:
+    source = "import asyncio, os\n" + SLOW_START
+    server = run(source=source, workers=1, stop_timeout_s=60, close_timeout_s=60)
+    assert server.get("/healthz") == (503, "no worker is ready\n")
+    (server.folder / "go").touch()
+    server.ready()
+    assert server.get("/healthz") == (200, "ok\n")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute:
+        mute.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert mute.recv(4096)
+        server.signal(signal.SIGTERM)
+        until(lambda: server.get("/healthz")[0] == 503)
+    assert server.ends() == 0
+
+
+SLOW_START = """
+from unlimitedws import Handlers
+
+handlers = Handlers()
+
+@handlers.on_start
+async def wait(worker):
+    while not os.path.exists("go"):
+        await asyncio.sleep(0.02)
+"""
+
+
+def test_a_client_of_the_endpoint_does_not_hold_up_the_end(run: Run) -> None:
+    server = run().ready()
+    with socket.create_connection(("127.0.0.1", server.admin_port)):
+        server.signal(signal.SIGTERM)
+        assert server.ends(4) == 0

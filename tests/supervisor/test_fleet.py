@@ -1,0 +1,314 @@
+"""Workers that die, and code that changes: what clients and the operator see of it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import time
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.supervisor.conftest import Run
+from tests.supervisor.running import ECHO, Running, is_alive, until
+
+VERSIONED = """
+from unlimitedws import Handlers
+
+handlers = Handlers()
+
+@handlers.on_message
+def tell(conn, message):
+    conn.send("VERSION")
+"""
+
+
+def version(number: int) -> str:
+    return VERSIONED.replace("VERSION", f"version {number}")
+
+
+def answer(server: Running) -> str | bytes:
+    """What a new client is told; nothing where its worker left meanwhile."""
+    try:
+        with server.connect() as client:
+            client.send("?")
+            return client.recv(timeout=10)
+    except ConnectionClosed:
+        return ""
+
+
+def rewrite(server: Running, source: str) -> None:
+    (server.folder / "app.py").write_text(source)
+
+
+# ---- death
+
+
+def test_a_killed_worker_is_replaced_within_a_second(run: Run, engine_name: str) -> None:
+    server = run(workers=2, engine=engine_name).ready()
+    victim, neighbour = server.workers()
+    os.kill(victim, signal.SIGKILL)
+    assert neighbour in server.successors(victim, workers=2, timeout_s=1.0 + 1.0)  # 1 s more for a busy machine
+    server.says(rf"worker {victim} of slot 0 was killed by SIGKILL; restarting in 0.1 s")
+    assert [slot["restarts"] for slot in server.stats["slots"]] == [1, 0]
+    assert all(server.echoes() for _ in range(6))
+
+
+def test_clients_of_other_workers_notice_nothing(run: Run) -> None:
+    server = run(workers=2).ready()
+    clients = [server.connect() for _ in range(20)]
+    os.kill(server.workers()[0], signal.SIGKILL)
+    alive = 0
+    for client in clients:
+        try:
+            client.send("still there?")
+            alive += client.recv(timeout=10) == "still there?"
+        except (ConnectionClosed, OSError):
+            pass
+    opened = {worker["slot"]: worker["connections_open"] for worker in server.stats["workers"]}
+    assert alive == opened.get(1)
+    assert 0 < alive < 20
+
+
+def test_clients_in_the_queue_of_a_dead_worker_are_served_by_its_successor(run: Run) -> None:
+    server = run(workers=1).ready()
+    victim = server.workers()[0]
+    os.kill(victim, signal.SIGSTOP)  # it accepts nothing more; the kernel queues for it
+    request = (
+        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+    queued = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(50)]
+    for client in queued:
+        client.sendall(request)
+    os.kill(victim, signal.SIGKILL)
+    for client in queued:
+        assert client.recv(4096).startswith(b"HTTP/1.1 101")
+        client.close()
+
+
+def test_what_a_dead_worker_has_counted_is_not_lost_and_what_it_held_is(run: Run) -> None:
+    server = run(workers=1).ready()
+    client = server.connect()
+    for _ in range(7):
+        client.send("count me")
+        client.recv(timeout=10)
+    before = server.stats["total"]
+    assert (before["messages_in"], before["connections_open"]) == (7, 1)
+    victim = server.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    server.successors(victim, workers=1)
+    stats = server.stats
+    assert (stats["total"]["messages_in"], stats["total"]["connections_open"]) == (7, 0)
+    assert (stats["slots"][0]["messages_in"], stats["slots"][0]["restarts"]) == (7, 1)
+    assert stats["workers"][0]["messages_in"] == 0
+    assert server.echoes()
+    assert server.stats["total"]["messages_in"] == 8
+
+
+def test_connection_ids_are_never_given_twice(run: Run) -> None:
+    tells_id = ECHO + "@handlers.on_connect\ndef tell(conn):\n    conn.send(str(conn.id))\n"
+    server = run(source=tells_id, workers=2).ready()
+
+    def ids() -> list[int]:
+        found = []
+        for _ in range(6):
+            with server.connect() as client:
+                found.append(int(client.recv(timeout=10)))
+        return found
+
+    first = ids()
+    victims = server.workers()
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
+    server.successors(*victims, workers=2)
+    both = first + ids()
+    assert len(set(both)) == len(both)
+
+
+def test_a_crash_loop_backs_off_and_ends_by_itself(run: Run) -> None:
+    crashes = ECHO + ("import os\n@handlers.on_start\ndef crash(worker):\n    if os.path.exists('crash'):\n        os._exit(7)\n")
+    server = run(source=crashes, workers=1, restart_backoff_s=0.4).ready()
+    (server.folder / "crash").touch()
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.says(r"ended with exit code 7; next try in 0.4 s(.|\n)*next try in 0.4 s")
+    pauses = re.findall(r"(?:next try|restarting) in ([\d.]+) s", server.log)
+    assert pauses[:4] == ["0.1", "0.2", "0.4", "0.4"]
+    assert server.get("/healthz")[0] == 503
+    (server.folder / "crash").unlink()
+    until(lambda: server.get("/healthz")[0] == 200)
+    assert server.echoes()
+
+
+def test_on_start_that_fails_later_is_tried_again_instead_of_ending_the_server(run: Run) -> None:
+    fails = ECHO + (
+        "import os\n@handlers.on_start\ndef start(worker):\n"
+        "    if os.path.exists('away'):\n        raise ConnectionError('the database is away')\n"
+    )
+    server = run(source=fails, workers=1).ready()
+    server.expected = "Traceback (most recent call last)"
+    (server.folder / "away").touch()
+    os.kill(server.workers()[0], signal.SIGKILL)
+    server.says("the database is away")
+    (server.folder / "away").unlink()
+    until(lambda: server.get("/healthz")[0] == 200)
+    assert server.echoes()
+
+
+def test_a_worker_that_somebody_told_to_stop_is_replaced_while_it_drains(run: Run) -> None:
+    server = run(workers=1, close_timeout_s=60).ready()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute:
+        mute.sendall(
+            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert mute.recv(4096).startswith(b"HTTP/1.1 101")
+        quitter = server.workers()[0]
+        os.kill(quitter, signal.SIGTERM)
+        server.says(rf"worker {quitter} of slot 0 was told to stop, not by us")
+        assert server.echoes()
+        states = {worker["pid"]: worker["state"] for worker in server.stats["workers"]}
+        assert sorted(states.values()) == ["draining", "ready"]
+        assert states[quitter] == "draining"
+    until(lambda: not is_alive(quitter))
+
+
+# ---- the template
+
+
+def test_a_killed_template_is_replaced_and_workers_go_on(run: Run) -> None:
+    server = run(workers=2).ready()
+    client = server.connect()
+    template, workers = server.template(), server.workers()
+    os.kill(template, signal.SIGKILL)
+    server.says(rf"template process {template} died")
+    until(lambda: template not in [process["pid"] for process in server.stats["processes"]])
+    until(lambda: "template" in [process["role"] for process in server.stats["processes"]])
+    assert server.workers() == workers
+    client.send("still there?")
+    assert client.recv(timeout=10) == "still there?"
+    os.kill(workers[0], signal.SIGKILL)  # an adopted one: the supervisor itself learns how it ended
+    server.says(rf"worker {workers[0]} of slot 0 was killed by SIGKILL")
+    server.successors(workers[0], workers=2)
+    assert server.echoes()
+
+
+def test_template_and_worker_killed_at_once_are_both_replaced(run: Run) -> None:
+    server = run(workers=2).ready()
+    template, workers = server.template(), server.workers()
+    for pid in (template, *workers):
+        os.kill(pid, signal.SIGKILL)
+    server.successors(*workers, workers=2)
+    assert server.echoes()
+
+
+def test_a_template_that_does_not_fork_is_replaced(run: Run) -> None:
+    server = run(workers=1).ready()
+    template, worker = server.template(), server.workers()[0]
+    os.kill(template, signal.SIGSTOP)
+    os.kill(worker, signal.SIGKILL)
+    server.says(rf"template process {template} does not fork; killing it", timeout_s=20)
+    server.successors(worker, workers=1)
+    assert server.echoes()
+
+
+# ---- reload
+
+
+def test_sighup_brings_fresh_code_to_every_slot_and_closes_old_clients_with_1012(run: Run, engine_name: str) -> None:
+    server = run(source=version(1), workers=2, engine=engine_name).ready()
+    client = server.connect()
+    assert answer(server) == "version 1"
+    before = server.workers()
+    rewrite(server, version(2))
+    server.signal(signal.SIGHUP)
+    server.says("reloaded app:handlers")
+    server.successors(*before, workers=2)
+    assert {answer(server) for _ in range(8)} == {"version 2"}
+    with pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=10)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    until(lambda: not any(is_alive(pid) for pid in before))
+    stats = server.stats
+    assert (stats["reloads"], stats["restarts"]) == (1, 0)
+    assert stats["total"]["closes"]["drain"] == 1
+    assert len([process for process in stats["processes"] if process["role"] == "template"]) == 1
+
+
+def test_the_port_is_open_all_through_a_reload(run: Run) -> None:
+    server = run(source=version(1), workers=2).ready()
+    port = server.port
+    rewrite(server, version(2))
+    server.signal(signal.SIGHUP)
+    while "reloaded app:handlers" not in server.log:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+
+
+IMPORT_FAILS = "raise RuntimeError('broken code')"
+ON_START_FAILS = version(2) + "@handlers.on_start\ndef no(worker):\n    raise OSError('no')\n"
+
+
+@pytest.mark.parametrize("broken", [IMPORT_FAILS, ON_START_FAILS], ids=["import fails", "on_start fails"])
+def test_code_that_does_not_start_changes_nothing(run: Run, broken: str) -> None:
+    server = run(source=version(1), workers=2).ready()
+    server.expected = "Traceback (most recent call last)"
+    workers, template = server.workers(), server.template()
+    rewrite(server, broken)
+    server.signal(signal.SIGHUP)
+    server.says(r"reload failed|goes on with the code it has")
+    assert server.workers() == workers
+    assert answer(server) == "version 1"
+    until(lambda: [p["pid"] for p in server.stats["processes"] if p["role"] == "template"] == [template])
+    rewrite(server, version(3))
+    server.signal(signal.SIGHUP)
+    server.says("reloaded app:handlers")
+    server.successors(*workers, workers=2)
+    assert answer(server) == "version 3"
+
+
+def test_many_reloads_leave_nothing_behind(run: Run) -> None:
+    server = run(source=version(1), workers=2).ready()
+    descriptors = len(os.listdir(f"/proc/{server.pid}/fd"))
+    for number in range(2, 7):
+        rewrite(server, version(number))
+        server.signal(signal.SIGHUP)
+        until(lambda number=number: server.stats["reloads"] == number - 1)  # type: ignore[misc]
+        until(lambda number=number: answer(server) == f"version {number}")  # type: ignore[misc]
+    until(lambda: len(server.stats["processes"]) == 4)
+    until(lambda: len(os.listdir(f"/proc/{server.pid}/fd")) <= descriptors)
+
+
+def test_with_reload_a_changed_file_restarts_the_workers(run: Run) -> None:
+    source = "import helper\n" + VERSIONED.replace('"VERSION"', "helper.version")
+    server = run(source=version(1), files={"helper.py": "version = 'version 2'\n"}, workers=1, reload=True).ready()
+    assert answer(server) == "version 1"
+    rewrite(server, source)
+    server.says("app.py changed")
+    until(lambda: answer(server) == "version 2")
+    reloads = server.stats["reloads"]
+    (server.folder / "helper.py").write_text("version = 'version 3'\n")
+    until(lambda: answer(server) == "version 3")
+    assert server.stats["reloads"] > reloads
+
+
+def test_with_reload_broken_code_is_reported_and_the_next_change_tried(run: Run) -> None:
+    server = run(source=version(1), workers=1, reload=True).ready()
+    server.expected = "Traceback (most recent call last)"
+    rewrite(server, "this is no Python")
+    server.says("reload failed, the workers go on with the code they have")
+    assert answer(server) == "version 1"
+    time.sleep(0.01)  # another modification time
+    rewrite(server, version(2))
+    until(lambda: answer(server) == "version 2")
+
+
+def test_a_stop_in_the_middle_of_a_reload_leaves_nothing_behind(run: Run) -> None:
+    server = run(source=version(1), workers=2).ready()
+    rewrite(server, "print('importing', flush=True)\nimport time\ntime.sleep(60)")
+    server.signal(signal.SIGHUP)
+    server.says("importing")
+    server.signal(signal.SIGTERM)
+    assert server.ends(10) == 0

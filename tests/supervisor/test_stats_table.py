@@ -1,0 +1,99 @@
+"""The shared table: layout, rows, and what stays of the dead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from unlimitedws.engine.counters import FIELDS, INDEX, ROW_BYTES
+from unlimitedws.supervisor.stats_table import ROW_ITEMS, StatsTable, rows_for
+
+# Forked children end without Python code that another thread could have left in the middle of something.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+@pytest.fixture
+def table() -> Iterator[StatsTable]:
+    table = StatsTable.create(slots=3)
+    yield table
+    table.close()
+
+
+def test_a_row_has_an_item_for_each_field_and_whole_cache_lines(table: StatsTable) -> None:
+    row = table.row(0)
+    assert (row.format, len(row), row.nbytes, row.readonly) == ("q", len(FIELDS), ROW_BYTES, False)
+    assert ROW_ITEMS * 8 % 64 == 0
+    assert ROW_ITEMS * 8 >= ROW_BYTES
+
+
+def test_there_are_rows_to_spare_for_a_reload(table: StatsTable) -> None:
+    assert rows_for(1) == 8
+    assert rows_for(64) == 130
+    rows = [table.claim() for _ in range(rows_for(3))]
+    assert len(set(rows)) == rows_for(3)
+    assert table.claim() is None
+
+
+def test_rows_do_not_touch_each_other(table: StatsTable) -> None:
+    for index in range(table.rows):
+        row = table.row(index)
+        for i in range(len(row)):
+            row[i] = index * 1000 + i
+    for index in range(table.rows):
+        assert list(table.row(index)) == [index * 1000 + i for i in range(len(FIELDS))]
+    assert [list(table.totals(slot)) for slot in range(3)] == [[0] * len(FIELDS)] * 3
+
+
+def test_another_process_sees_what_is_written(table: StatsTable) -> None:
+    pid = os.fork()
+    if pid == 0:
+        mapped = StatsTable(os.dup(table.fd))
+        mapped.row(2)[INDEX["messages_in"]] = 2**62
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert table.row(2)[INDEX["messages_in"]] == 2**62
+
+
+def test_the_counters_of_the_dead_stay_and_their_gauges_do_not(table: StatsTable) -> None:
+    for life in (1, 2):
+        index = table.claim()
+        assert index is not None
+        row = table.row(index)
+        row[INDEX["pid"]] = 4000 + life
+        row[INDEX["messages_in"]] = 10 * life
+        row[INDEX["connections_open"]] = 5
+        row[INDEX["closes_drain"]] = life
+        table.fold(index, slot=1)
+        assert list(row) == [0] * len(FIELDS)
+    totals = table.totals(1)
+    assert (totals[INDEX["messages_in"]], totals[INDEX["closes_drain"]]) == (30, 3)
+    assert (totals[INDEX["connections_open"]], totals[INDEX["pid"]]) == (0, 0)
+    assert not any(table.totals(0))
+
+
+def test_a_claimed_row_is_clean_whatever_was_written_after_its_end(table: StatsTable) -> None:
+    index = table.claim()
+    assert index is not None
+    table.fold(index, slot=0)
+    table.row(index)[INDEX["messages_in"]] = 99  # an orphan that was still at work
+    assert table.claim() == index
+    assert table.row(index)[INDEX["messages_in"]] == 0
+
+
+def test_the_table_and_its_living_rows_survive_their_first_owner(table: StatsTable) -> None:
+    index = table.claim()
+    assert index is not None
+    table.row(index)[INDEX["pid"]] = 4001
+    table.totals(0)[INDEX["messages_in"]] = 7
+    again = StatsTable(os.dup(table.fd))
+    assert (again.slots, again.rows, again.totals(0)[INDEX["messages_in"]]) == (3, table.rows, 7)
+    assert again.claim() != index
+    again.close()
+
+
+def test_a_table_of_another_version_is_refused(table: StatsTable) -> None:
+    table.items[1] += 1
+    with pytest.raises(RuntimeError, match="another version"):
+        StatsTable(table.fd)

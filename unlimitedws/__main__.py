@@ -1,0 +1,7 @@
+"""`python -m unlimitedws APP`."""
+
+import sys
+
+from unlimitedws.cli import serve_main
+
+sys.exit(serve_main())

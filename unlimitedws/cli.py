@@ -1,0 +1,41 @@
+"""The command line's front: `unlimitedws serve module:attribute`.
+
+`python -m unlimitedws APP` and `python -m unlimitedws.supervisor APP` mean the same as `unlimitedws serve APP`.
+A mistake of the operator ends with one line that says what to do next, and the exit code of its error.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from unlimitedws import requirements
+from unlimitedws.errors import UnlimitedwsError
+
+INTERRUPTED = 130  # what shells report for a program that SIGINT ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line and gives its exit code. arguments: without the program's name; sys.argv's by default."""
+    try:
+        requirements.check()
+        # Only now: what it imports does not exist on an older Python, and would say so less kindly.
+        from unlimitedws import commands
+
+        return commands.run(sys.argv[1:] if arguments is None else arguments)
+    except UnlimitedwsError as error:
+        print(f"unlimitedws: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:  # `unlimitedws serve --print-config | head -3`
+        # Or the interpreter would complain about the same pipe once more, on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:  # before the supervisor took the signals over
+        return INTERRUPTED
+
+
+def serve_main() -> int:
+    """`python -m unlimitedws [serve] APP ...`: as if `unlimitedws serve APP ...` had been typed."""
+    arguments = sys.argv[1:]
+    return main(arguments if arguments[:1] in (["serve"], ["--version"]) else ["serve", *arguments])

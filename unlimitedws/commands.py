@@ -1,0 +1,150 @@
+"""The subcommands: a flag for each setting, and what runs each command.
+
+Everything about a setting comes from `config.settings()`; a flag's text is read by `sources`, so that every
+source says the same of a bad value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from unlimitedws.config import DEFAULTS, Config, flag, kind, plain, settings, variable
+from unlimitedws.errors import ConfigError, UnknownSetting
+from unlimitedws.sources import APP_VARIABLE, CONFIG_VARIABLE, load
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One subcommand: its line in the help, its arguments, and what runs it and gives the exit code."""
+
+    help: str
+    usage: str
+    arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], int]
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one command line and gives its exit code. Raises UnlimitedwsError."""
+    options, unknown = parser().parse_known_args(arguments)
+    if unknown:
+        refuse(unknown)
+    return COMMANDS[options.command].run(options)
+
+
+def refuse(unknown: Sequence[str]) -> NoReturn:
+    """Raises for arguments that no command has."""
+    for argument in unknown:
+        if argument.startswith("-"):
+            raise UnknownSetting(argument.partition("=")[0], "command line", [*map(flag, DEFAULTS), "--config", "--print-config"])
+    raise ConfigError(f"one app only: {unknown[0]} is one argument too many")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = Parser(prog="unlimitedws", description="A WebSocket server for as many connections as the kernel can hold.")
+    top.add_argument("--version", action=Version, nargs=0, help="show the version and end")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        into = commands.add_parser(name, help=command.help, description=command.help, usage=command.usage, allow_abbrev=False)
+        command.arguments(into)
+    return top
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with its errors in the form that all errors of this command have."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
+
+
+class Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from unlimitedws import __version__
+
+        print(f"unlimitedws {__version__}")
+        parser.exit()
+
+
+def serve_arguments(into: argparse.ArgumentParser) -> None:
+    into.epilog = (
+        f"Every setting is also a variable ({variable('port')}) and a key of the file that --config names (port = 8000). "
+        f"Later sources win: default, file, variable, flag."
+    )
+    into.add_argument(
+        "app",
+        nargs="?",
+        metavar="APP",
+        help=f"module:attribute of the app's Handlers, or {APP_VARIABLE}; the attribute defaults to handlers",
+    )
+    into.add_argument("--config", metavar="FILE", help=f"TOML file with settings, or {CONFIG_VARIABLE}")
+    into.add_argument("--print-config", action="store_true", help="show every setting, its value and where it came from, and end")
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name, about in settings().items():
+        group = groups.get(about.group) or into.add_argument_group(about.group)
+        groups[about.group] = group
+        add_flag(group, name)
+
+
+def add_flag(group: argparse._ArgumentGroup, name: str) -> None:
+    """The flag of one setting, as text: `sources.parse` reads it, so that every source says the same of a bad value."""
+    if kind(name) is bool:
+        group.add_argument(flag(name), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help_of(name))
+    else:
+        group.add_argument(flag(name), metavar=metavar(name), default=argparse.SUPPRESS, help=help_of(name))
+
+
+def help_of(name: str) -> str:
+    about, default = settings()[name], shown(DEFAULTS[name])
+    zero = f"; 0: {about.zero}" if about.zero else ""
+    return f"{about.help}{zero} (default: {default})".replace("%", "%%")
+
+
+def metavar(name: str) -> str:
+    about = settings()[name]
+    if about.choices:
+        return "{" + ",".join(about.choices) + "}"
+    if kind(name) is str:
+        return "TEXT"
+    return {"s": "SECONDS", "bytes": "BYTES"}.get(name.rpartition("_")[2], "N")
+
+
+def shown(value: object) -> str:
+    """A value as the operator would write it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return plain(value) if isinstance(value, int | float) else str(value)
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Runs the supervisor until it is told to stop."""
+    given = {name: value for name, value in vars(options).items() if name in DEFAULTS}
+    config, sources = load(given, os.environ, options.config)
+    if options.print_config:
+        print(table(config, sources))
+        return 0
+    app = options.app or os.environ.get(APP_VARIABLE)
+    if not app:
+        raise ConfigError(f"which app? Name it as module:attribute (unlimitedws serve app:handlers), or set {APP_VARIABLE}")
+    from unlimitedws.supervisor import Supervisor
+
+    Supervisor(app, config).run()
+    return 0
+
+
+def table(config: Config, sources: Mapping[str, str]) -> str:
+    """What --print-config shows: setting, value, where it came from."""
+    rows = [("setting", "value", "from"), *((name, shown(getattr(config, name)), sources[name]) for name in DEFAULTS)]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    return "\n".join(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}" for name, value, source in rows)
+
+
+COMMANDS = {
+    "serve": Command(
+        "serve an app with one worker process for each CPU", "unlimitedws serve APP [--setting VALUE ...]", serve_arguments, serve
+    ),
+}

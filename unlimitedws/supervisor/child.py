@@ -1,0 +1,146 @@
+"""One worker process, as the supervisor sees it (its own side is process.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.supervisor import failure
+from unlimitedws.supervisor.channel import Channel, Message
+from unlimitedws.supervisor.ending import ProcessGone, describe
+from unlimitedws.supervisor.order import Order
+
+STATUS_WAIT_S = 1.0
+"""How long the template may take to report how a worker ended, before nobody can."""
+
+
+class Child:
+    """A worker process from its order to its end.
+
+    ready: done when it serves; fails with the app's error, or ProcessGone where it ended before.
+    ended: done when it is gone and nothing is left to be heard of it.
+    state: starting, ready or draining.  status: how it ended, None while unknown.
+    doom: why we ended it, where we did.  on_draining: called when it accepts no more."""
+
+    def __init__(self, order: Order, channel: Channel, on_draining: Callable[[Child], None]) -> None:
+        self.order, self.channel, self.on_draining = order, channel, on_draining
+        self.loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = self.loop.create_future()
+        self.ended: asyncio.Future[None] = self.loop.create_future()
+        self.state = "starting"
+        self.engine = ""
+        self.pid, self.pidfd = 0, -1
+        self.status: int | None = None
+        self.doom = ""
+        self.is_dead = False
+        self.started_at = time.monotonic()
+        self.ready_at: float | None = None
+
+    def watch(self, pid: int, pidfd: int) -> None:
+        """The process is there. Its pidfd becomes readable when it ends, whoever its parent is by then."""
+        self.pid, self.pidfd = pid, pidfd
+        self.channel.setblocking(False)
+        self.loop.add_reader(self.channel.fileno(), self.hear)
+        self.loop.add_reader(pidfd, self.dead)
+
+    @property
+    def served_s(self) -> float:
+        """Seconds since it became ready; 0 where it never did."""
+        return 0.0 if self.ready_at is None else time.monotonic() - self.ready_at
+
+    def describe(self) -> str:
+        """Which process it was and why it is gone, for a log line."""
+        why = f"{describe(self.status)} ({self.doom})" if self.doom else describe(self.status)
+        return f"worker {self.pid} of slot {self.order.slot} {why}"
+
+    def stop(self, code: int, reason: str) -> None:
+        self.channel.send({"stop": code, "reason": reason})
+
+    def cut(self) -> None:
+        self.channel.send({"cut": True})
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sent through the pidfd: never to a stranger who got its pid."""
+        if self.pidfd >= 0 and not self.ended.done():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def kill(self, doom: str) -> None:
+        self.doom = self.doom or doom
+        self.signal(signal.SIGKILL)
+
+    def hear(self) -> bool:
+        try:
+            received = self.channel.receive()
+        except BlockingIOError:
+            return False
+        if received is None:
+            self.loop.remove_reader(self.channel.fileno())
+            return False
+        self.handle(received[0])
+        return True
+
+    def handle(self, message: Message) -> None:
+        if "ready" in message:
+            self.state, self.ready_at = "ready", time.monotonic()
+            self.engine = message["ready"]["engine"]
+            self.ready.set_result(None)
+        elif "failed" in message:
+            self.fail(failure.unpack(message["failed"]))
+        elif "draining" in message:
+            self.state = "draining"
+            self.on_draining(self)
+
+    def fail(self, error: UnlimitedwsError | ProcessGone) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()  # whether or not anybody still waits for it
+
+    def dead(self) -> None:
+        """It is a zombie, or gone. How it ended comes from the template, from the reaper, or from here."""
+        self.is_dead = True
+        self.loop.remove_reader(self.pidfd)
+        if self.status is None:
+            self.status = self.wait()
+        if self.status is None:
+            self.loop.call_later(STATUS_WAIT_S, self.end)
+        else:
+            self.end()
+
+    def wait(self) -> int | None:
+        """Its status, where it is our child by now because its template is gone."""
+        try:
+            result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            return None
+        if result is None:
+            return None
+        return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
+    def exited(self, status: int) -> None:
+        """Told by the template or the reaper."""
+        self.status = status
+        if self.is_dead:
+            self.end()
+
+    def end(self) -> None:
+        if self.ended.done():
+            return
+        while self.channel.fileno() >= 0 and self.hear():
+            pass
+        self.close()
+        self.fail(ProcessGone(self.describe()))
+        self.ended.set_result(None)
+
+    def close(self) -> None:
+        if self.channel.fileno() >= 0:
+            self.loop.remove_reader(self.channel.fileno())
+            self.channel.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1

@@ -1,0 +1,359 @@
+"""All workers of a server: started, watched, restarted, reloaded and stopped.
+
+What happens to a worker is told by its process (child.py) and its template (generation.py); this file
+decides what follows. Nothing here is cancelled: every wait also ends when `stopping` is set, so that no
+process is forked without being watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+
+from unlimitedws.config import Config
+from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.supervisor.channel import Channel
+from unlimitedws.supervisor.child import Child
+from unlimitedws.supervisor.ending import Backoff, ProcessGone
+from unlimitedws.supervisor.generation import Generation
+from unlimitedws.supervisor.given import Given
+from unlimitedws.supervisor.listeners import stop_accepting
+from unlimitedws.supervisor.order import Order
+from unlimitedws.supervisor.process import ORPHAN_END_S
+from unlimitedws.supervisor.slot import Slot
+from unlimitedws.supervisor.stats_table import StatsTable
+from unlimitedws.supervisor.tasks import Tasks
+from unlimitedws.wire.closing import GOING_AWAY, SERVICE_RESTART
+
+log = logging.getLogger("unlimitedws.supervisor")
+
+STOP_GRACE_S = 5.0
+"""After its deadline a worker gets so long to cancel what is pending, run on_stop and end, before it is killed."""
+CUT_GRACE_S = 3.0
+"""The same after a second signal."""
+
+SLOW_START_S = 10.0
+QUIT_PAUSE_S = 0.1
+
+START_FAILURES = (UnlimitedwsError, ProcessGone, OSError)
+
+
+class Fleet:
+    """The slots, their workers and the generation they are forked from.
+
+    kept: descriptors of the embedding program.  failed(error): a defect of ours; the server has to end."""
+
+    def __init__(
+        self, given: Given, config: Config, listeners: Sequence[socket.socket], *,
+        kept: frozenset[int], failed: Callable[[BaseException], None],
+    ) -> None:  # fmt: skip
+        self.given, self.config, self.listeners, self.kept = given, config, listeners, kept
+        self.loop = asyncio.get_running_loop()
+        self.table = StatsTable.create(len(listeners))
+        self.slots = [Slot(number, listener, config) for number, listener in enumerate(listeners)]
+        self.children: dict[int, Child] = {}  # by serial
+        self.generations: set[Generation] = set()
+        self.generation: Generation | None = None
+        self.template_backoff = Backoff(config.restart_backoff_s)
+        self.has_generation = asyncio.Event()
+        self.serial = 0
+        self.reloads = 0
+        self.was_ready = False
+        self.stopping = asyncio.Event()
+        self.reload_asked = asyncio.Event()
+        self.tasks = Tasks(failed)
+
+    # ---- start
+
+    async def start(self) -> None:
+        """Imports the app and starts a worker in each slot; returns when all of them serve, or at a stop.
+
+        Raises the app's error where it cannot be imported or on_start fails. A worker that dies otherwise
+        is restarted here already."""
+        try:
+            self.use(await self.new_generation())
+            await asyncio.gather(*(self.fill(slot) for slot in self.slots))
+        except (ProcessGone, OSError) as error:
+            if not self.stopping.is_set():
+                raise UnlimitedwsError(f"the server cannot start: {error}") from error
+        self.was_ready = True
+        if not self.stopping.is_set():
+            self.tasks.start(self.reload_when_asked())
+
+    async def new_generation(self) -> Generation:
+        """A template that is ready to fork workers. Raises AppError, EngineUnavailable or ProcessGone."""
+        generation = await self.start_template(imports=True)
+        if generation.threads == 1:
+            return generation
+        if not isinstance(self.given, str):
+            log.warning("%d threads run in the process that the workers are forked from; start them in on_start", generation.threads)
+            return generation
+        log.warning(
+            "importing %s starts %d threads, and a fork would lose them: each worker imports the app by itself, "
+            "which costs memory; start threads in on_start instead", self.given, generation.threads - 1,
+        )  # fmt: skip
+        generation.retire()
+        own_import = await self.start_template(imports=False)
+        own_import.files = generation.files
+        return own_import
+
+    async def start_template(self, *, imports: bool) -> Generation:
+        generation = Generation(self.given, self.config, kept=self.kept, imports=imports, on_exit=self.exited, on_lost=self.lost)
+        if self.stopping.is_set():
+            raise ProcessGone("the server is stopping")
+        self.generations.add(generation)
+        try:
+            await generation.start()
+        except OSError:  # not even forked
+            self.generations.discard(generation)
+            raise
+        return generation
+
+    def use(self, generation: Generation) -> None:
+        """Workers are forked from this one from now on."""
+        before, self.generation = self.generation, generation
+        self.has_generation.set()
+        if before is not None:
+            before.retire()
+
+    async def fill(self, slot: Slot) -> None:
+        """Gives the slot a worker that serves; tries until it does. Before the first start was complete,
+        the app's own error is raised instead."""
+        while slot.current is None and not self.stopping.is_set():
+            await self.either(self.has_generation.wait())
+            if self.generation is None or self.stopping.is_set():
+                continue
+            try:
+                child = await self.hatch(slot, self.generation)
+            except START_FAILURES as error:
+                if isinstance(error, UnlimitedwsError) and not self.was_ready:
+                    raise
+                await self.pause_after(slot, error)
+            else:
+                self.install(slot, child)
+
+    async def pause_after(self, slot: Slot, error: Exception) -> None:
+        if not self.stopping.is_set():
+            pause_s = slot.backoff.after_failure()
+            log.error("slot %d: no worker could start: %s; next try in %.1f s", slot.number, error, pause_s)
+            slot.restarts += 1
+            await self.pause(pause_s)
+
+    async def hatch(self, slot: Slot, generation: Generation) -> Child:
+        """A new worker for the slot, ready to serve. Raises the app's error, ProcessGone or OSError."""
+        row = self.table.claim()
+        if row is None:
+            raise ProcessGone("too many workers are still draining")
+        self.serial += 1
+        ours, theirs = Channel.pair()
+        child = Child(Order(self.serial, slot.number, row), ours, self.draining)
+        try:
+            pid, pidfd = await generation.spawn(child.order, [slot.listener.fileno(), theirs.fileno(), self.table.fd])
+        except (ProcessGone, OSError):
+            child.close()
+            # It may live without our knowing its pid. It ends by itself, now that its channel is closed.
+            self.loop.call_later(ORPHAN_END_S + 1, self.table.fold, row, slot.number)
+            raise
+        finally:
+            theirs.close()
+        self.children[child.order.serial] = child
+        child.ended.add_done_callback(lambda _: self.buried(slot, child))
+        child.watch(pid, pidfd)
+        if self.stopping.is_set():
+            child.stop(GOING_AWAY, "server is stopping")
+        slow = self.loop.call_later(SLOW_START_S, log.warning, "worker %d of slot %d is still in on_start", pid, slot.number)
+        try:
+            await child.ready
+        finally:
+            slow.cancel()
+        if child.is_dead or child.state != "ready":
+            raise ProcessGone(f"worker {pid} of slot {slot.number} ended as soon as it was ready")
+        return child
+
+    def install(self, slot: Slot, child: Child) -> None:
+        """The child serves the slot from now on; the one before it drains."""
+        before = slot.install(child)
+        log.debug("worker %d serves slot %d", child.pid, slot.number)
+        if before is not None:
+            before.stop(SERVICE_RESTART, "server is restarting")
+            self.loop.call_later(self.config.stop_timeout_s + STOP_GRACE_S, before.kill, "it did not stop in time")
+
+    # ---- what happens to workers
+
+    def exited(self, serial: int, status: int) -> None:
+        if (child := self.children.get(serial)) is not None:
+            child.exited(status)
+
+    def reaped(self, pid: int, status: int) -> None:
+        """A child of the supervisor itself is dead: a template, a worker whose template is gone, or a stranger."""
+        for generation in [each for each in self.generations if each.pid == pid]:
+            self.generations.discard(generation)
+            generation.died(status)
+        for child in [each for each in self.children.values() if each.pid == pid]:
+            child.exited(status)
+
+    def buried(self, slot: Slot, child: Child) -> None:
+        """A worker is gone: its counters stay, its slot gets another one."""
+        del self.children[child.order.serial]
+        self.table.fold(child.order.row, slot.number)
+        if not slot.remove(child) or self.stopping.is_set():
+            return
+        if child.status == 0 and not child.doom:
+            self.quit(slot, child)
+        else:
+            pause_s = slot.backoff.after_life(child.served_s)
+            log.error("%s; restarting %s", child.describe(), f"in {pause_s:.1f} s" if pause_s else "now")
+            self.restart(slot, pause_s)
+
+    def draining(self, child: Child) -> None:
+        """It accepts no more: because the server stops, because it was replaced, or because somebody sent it SIGTERM."""
+        slot = self.slots[child.order.slot]
+        if self.stopping.is_set():
+            if all(each.state == "draining" for each in self.children.values()):
+                stop_accepting(self.listeners)
+        elif slot.retire(child):
+            self.quit(slot, child)
+
+    def quit(self, slot: Slot, child: Child) -> None:
+        """A worker left politely, unasked: somebody sent it SIGTERM. Maybe to all of us: then ours is about to come."""
+
+        def restart() -> None:
+            if not self.stopping.is_set():
+                log.warning("worker %d of slot %d was told to stop, not by us; starting another", child.pid, slot.number)
+                self.restart(slot, 0.0)
+
+        self.loop.call_later(QUIT_PAUSE_S, restart)
+
+    def restart(self, slot: Slot, pause_s: float) -> None:
+        slot.restarts += 1
+        self.tasks.start(self.refill(slot, pause_s))
+
+    async def refill(self, slot: Slot, pause_s: float) -> None:
+        await self.pause(pause_s)
+        await self.fill(slot)
+
+    def lost(self, generation: Generation) -> None:
+        """A template died unasked. Its workers go on; the next one needs a new template."""
+        if generation is self.generation and not self.stopping.is_set():
+            log.error("the template process %d died; its workers go on, a new one is started", generation.pid)
+            self.generation = None
+            self.has_generation.clear()
+            self.tasks.start(self.renew(self.template_backoff.after_life(self.loop.time() - generation.ready_at)))
+
+    async def renew(self, pause_s: float) -> None:
+        await self.pause(pause_s)
+        while self.generation is None and not self.stopping.is_set():
+            try:
+                self.use(await self.new_generation())
+            except START_FAILURES as error:
+                pause_s = self.template_backoff.after_failure()
+                log.error("%s; workers that run go on, next try in %.1f s", error, pause_s)
+                await self.pause(pause_s)
+
+    # ---- reload
+
+    def reload(self) -> None:
+        """Fresh code for all workers, one slot after the other; code that does not start changes nothing."""
+        if isinstance(self.given, str):
+            self.reload_asked.set()
+        else:
+            log.warning("no reload: the program itself imported the app, so restart the program to get fresh code")
+
+    def source_files(self) -> list[str]:
+        """The files that the app in use was imported from."""
+        return self.generation.files if self.generation else []
+
+    async def reload_when_asked(self) -> None:
+        while not self.stopping.is_set():
+            await self.either(self.reload_asked.wait())
+            if not self.stopping.is_set():
+                self.reload_asked.clear()
+                await self.reload_now()
+
+    async def reload_now(self) -> None:
+        log.info("reloading %s", self.given)
+        try:
+            fresh = await self.new_generation()
+        except START_FAILURES as error:
+            if not self.stopping.is_set():
+                log.error("reload failed, the workers go on with the code they have: %s", error)
+            return
+        if not await self.replace(self.slots[0], fresh):
+            fresh.retire()
+            return
+        self.use(fresh)
+        for slot in self.slots[1:]:
+            while not (self.stopping.is_set() or self.reload_asked.is_set()) and not await self.replace(slot, fresh):
+                await self.pause(slot.backoff.after_failure())
+        self.reloads += 1
+        log.info("reloaded %s", self.given)
+
+    async def replace(self, slot: Slot, fresh: Generation) -> bool:
+        """Whether the slot has a worker of the fresh generation; the old one drains, at most one at a time."""
+        for child in tuple(slot.retired):
+            child.cut()
+            await self.either(asyncio.shield(child.ended))
+        try:
+            child = await self.hatch(slot, fresh)
+        except START_FAILURES as error:
+            if not self.stopping.is_set():
+                log.error("reload: slot %d goes on with the code it has: %s", slot.number, error)
+            return False
+        self.install(slot, child)
+        return True
+
+    # ---- stop
+
+    def begin_stop(self) -> None:
+        """Tells all workers to stop accepting and drain; their deadline begins."""
+        if self.stopping.is_set():
+            return
+        self.stopping.set()
+        for child in self.children.values():
+            child.stop(GOING_AWAY, "server is stopping")
+        for generation in self.generations:
+            if not generation.ready.done():
+                generation.kill()
+        self.loop.call_later(self.config.stop_timeout_s + STOP_GRACE_S, self.kill, "it did not stop in time")
+
+    def cut(self) -> None:
+        """Tells all workers to end without waiting for anybody; kills those that do not."""
+        self.begin_stop()
+        for child in self.children.values():
+            child.cut()
+        self.loop.call_later(CUT_GRACE_S, self.kill, "it did not stop at the second signal")
+
+    def kill(self, doom: str) -> None:
+        for child in self.children.values():
+            log.warning("killing worker %d of slot %d: %s", child.pid, child.order.slot, doom)
+            child.kill(doom)
+        for generation in self.generations:
+            generation.kill()
+
+    async def stop(self) -> None:
+        """Stops everything; returns when no process and no coroutine of the fleet is left."""
+        self.begin_stop()
+        while pending := {*(child.ended for child in self.children.values()), *self.tasks.running}:
+            await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for generation in self.generations:
+            generation.retire()
+        if self.generations:
+            await asyncio.wait([generation.ended for generation in self.generations])
+        self.table.close()
+
+    # ---- waiting
+
+    async def pause(self, seconds: float) -> None:
+        """Waits so long, or until the server stops."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+
+    async def either(self, awaitable: Awaitable[object]) -> None:
+        """Waits for this, or until the server stops."""
+        waits = [asyncio.ensure_future(awaitable), asyncio.ensure_future(self.stopping.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()

@@ -1,0 +1,196 @@
+"""A worker process, from its fork to its end.
+
+It holds exactly its slot's listener, its channel to the supervisor and the stats table. What it tells:
+
+    {"ready": {"engine": ...}}   on_start is done, it accepts
+    {"failed": error}            on_start raised (or the app could not be imported here); the process ends
+    {"draining": true}           it accepts no more
+
+and what it is told:
+
+    {"stop": code, "reason": text}   stop: drain with this close code, run on_stop, end
+    {"cut": true}                    the same without waiting for anybody
+
+SIGTERM is `stop`, a second one `cut`. SIGQUIT prints the stack of every thread. SIGINT is ignored: a terminal
+sends it to the whole group, and the supervisor decides. The end of the channel means that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from unlimitedws.config import Config
+from unlimitedws.engine.counters import INDEX
+from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.supervisor import failure, forking
+from unlimitedws.supervisor.channel import Channel, Message
+from unlimitedws.supervisor.order import Order
+from unlimitedws.supervisor.stats_table import StatsTable
+from unlimitedws.wire.closing import GOING_AWAY
+
+if TYPE_CHECKING:
+    from unlimitedws.app import App
+
+log = logging.getLogger("unlimitedws.worker")
+
+STARTING, READY, DRAINING = range(3)
+
+ORPHAN_DRAIN_S = 2.0
+"""Without a supervisor nobody takes over: a short, polite drain, so that a new server finds the machine free."""
+ORPHAN_END_S = 5.0
+"""... and an end, whatever on_stop does."""
+
+DUMP_SIGNAL = signal.SIGQUIT
+
+
+def warm_up() -> None:
+    """Imports what a worker needs, once, in the template."""
+    import unlimitedws.worker  # noqa: F401
+
+    loop_factory()
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's, where it is there (it has no wheels for every machine); else the standard library's."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.SelectorEventLoop
+    return uvloop.new_event_loop
+
+
+def main(order: Order, load: Callable[[], App], config: Config, *, listener: int, channel: int, table: int) -> NoReturn:
+    """Runs one worker in a process just forked. The descriptors are this process's own.
+
+    load: gives the app; where it imports it, its errors are reported like those of on_start."""
+    forking.shrug(signal.SIGINT, signal.SIGHUP)
+    faulthandler.register(DUMP_SIGNAL, file=2, all_threads=True, chain=False)
+    stats = StatsTable(table)
+    row = stats.row(order.row)
+    stats.close()
+    loop = loop_factory()()
+    asyncio.set_event_loop(loop)
+    worker = WorkerProcess(order, config, Channel.adopt(channel), row, listener)
+    code = loop.run_until_complete(worker.main(load))
+    logging.shutdown()  # handlers that buffer; forking.end runs no atexit functions
+    forking.end(code)
+
+
+class WorkerProcess:
+    """One worker and its conversation with the supervisor."""
+
+    def __init__(self, order: Order, config: Config, channel: Channel, row: memoryview[int], listener: int) -> None:
+        self.order, self.config, self.channel, self.row, self.listener = order, config, channel, row, listener
+        self.stopping = asyncio.Event()
+        self.cutting = asyncio.Event()
+        self.terminated = False
+        self.close_code, self.close_reason = GOING_AWAY, "server is stopping"
+
+    async def main(self, load: Callable[[], App]) -> int:
+        """Serves until told to stop; the exit code."""
+        self.listen_to_supervisor()
+        self.fill_row()
+        try:
+            return await self.serve(load)
+        except UnlimitedwsError as error:
+            self.channel.send({"failed": failure.pack(error)})
+            return error.exit_code
+        except Exception:
+            log.exception("worker %d of slot %d failed", os.getpid(), self.order.slot)
+            return forking.CRASHED
+
+    async def serve(self, load: Callable[[], App]) -> int:
+        from unlimitedws.worker import Worker
+
+        worker = Worker(load(), self.config, row=self.row, serial=self.order.serial)
+        self.row[INDEX["native"]] = worker.engine_name == "native"
+        start = asyncio.ensure_future(worker.start([self.listener]))
+        if not await self.unless_stopped(start):
+            return 0
+        self.row[INDEX["state"]] = READY
+        self.channel.send({"ready": {"engine": worker.engine_name}})
+        await self.stopping.wait()
+        stop = asyncio.ensure_future(worker.stop(self.close_code, self.close_reason))
+        await asyncio.sleep(0)  # its first step: it accepts no more
+        self.row[INDEX["state"]] = DRAINING
+        self.channel.send({"draining": True})
+        await self.unless_cut(stop, worker.cut)
+        return 0
+
+    async def unless_stopped(self, start: asyncio.Future[None]) -> bool:
+        """Whether `start` came to its end (and raises its error); cancelled when a stop comes first."""
+        stopping = asyncio.ensure_future(self.stopping.wait())
+        await asyncio.wait((start, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if start.done():
+            start.result()
+            return True
+        start.cancel()
+        await asyncio.wait([start], timeout=ORPHAN_DRAIN_S)
+        return False
+
+    async def unless_cut(self, stop: asyncio.Future[None], cut: Callable[[], None]) -> None:
+        cutting = asyncio.ensure_future(self.cutting.wait())
+        await asyncio.wait((stop, cutting), return_when=asyncio.FIRST_COMPLETED)
+        if cutting.done():
+            cut()
+        cutting.cancel()
+        await stop
+
+    def fill_row(self) -> None:
+        row = self.row
+        row[INDEX["slot"]], row[INDEX["serial"]], row[INDEX["state"]] = self.order.slot, self.order.serial, STARTING
+        row[INDEX["started_ns"]] = time.monotonic_ns()
+        row[INDEX["pid"]] = os.getpid()
+
+    def listen_to_supervisor(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.channel.setblocking(False)
+        loop.add_reader(self.channel.fileno(), self.hear)
+        loop.add_signal_handler(signal.SIGTERM, self.terminate)
+
+    def hear(self) -> None:
+        try:
+            received = self.channel.receive()
+        except BlockingIOError:
+            return
+        if received is None:
+            self.orphaned()
+        else:
+            self.obey(received[0])
+
+    def obey(self, message: Message) -> None:
+        if "stop" in message:
+            self.stop(message["stop"], message["reason"])
+        elif "cut" in message:
+            self.cut()
+
+    def terminate(self) -> None:
+        if self.terminated:
+            self.cut()
+        self.terminated = True
+        self.stop(self.close_code, self.close_reason)
+
+    def stop(self, code: int, reason: str) -> None:
+        if not self.stopping.is_set():
+            self.close_code, self.close_reason = code, reason
+            self.stopping.set()
+
+    def cut(self) -> None:
+        self.stopping.set()
+        self.cutting.set()
+
+    def orphaned(self) -> None:
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self.channel.fileno())
+        log.error("worker %d: the supervisor is gone; stopping", os.getpid())
+        self.stopping.set()
+        loop.call_later(ORPHAN_DRAIN_S, self.cutting.set)
+        loop.call_later(ORPHAN_END_S, forking.end, forking.CRASHED)

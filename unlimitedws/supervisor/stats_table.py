@@ -1,0 +1,96 @@
+"""The shared stats table: what every worker counts, readable without asking it.
+
+A memfd, mapped by the supervisor and by each worker; it survives a fork, an exec and the death of any of
+them. Its layout, in native 64-bit integers:
+
+    header                 MAGIC, version, checksum of the column names, sizes
+    one row per slot       the totals of the slot's dead processes (counters only)
+    one row per process    written by the worker that holds it, read by the supervisor
+
+A row has `counters.FIELDS` as its columns and is padded to whole cache lines, so that no two workers
+write to the same one. Only the supervisor claims and frees rows.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import zlib
+from array import array
+
+from unlimitedws.engine import counters
+
+MAGIC = int.from_bytes(b"unlimws\0", "little")
+VERSION = 1
+CHECKSUM = zlib.crc32(",".join(field.name for field in counters.FIELDS).encode())
+
+HEADER_ITEMS = 8  # magic, version, checksum, items of a row, slots, process rows; two to spare
+ROW_ITEMS = (counters.ROW_BYTES + 63) // 64 * 8  # 64: a cache line
+ITEM_BYTES = 8
+
+COUNTERS = tuple(i for i, field in enumerate(counters.FIELDS) if field.kind == "counter")
+
+
+def rows_for(slots: int) -> int:
+    """Process rows for so many slots: in a reload each slot has two processes; and some to spare."""
+    return max(8, 2 * slots + 2)
+
+
+class StatsTable:
+    """The mapped table. `fd` is this process's own and is closed by `close()`."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.items = memoryview(mmap.mmap(fd, 0)).cast("q")
+        magic, version, checksum, row_items, self.slots, self.rows = self.items[:6]
+        if (magic, version, checksum, row_items) != (MAGIC, VERSION, CHECKSUM, ROW_ITEMS):
+            raise RuntimeError("the stats table was made by another version of unlimitedws; stop it and start anew")
+        self.claimed = {i for i in range(self.rows) if self.row(i)[counters.INDEX["pid"]]}
+
+    @classmethod
+    def create(cls, slots: int) -> StatsTable:
+        """A new, empty table."""
+        rows = rows_for(slots)
+        fd = os.memfd_create("unlimitedws-stats", os.MFD_CLOEXEC)
+        os.ftruncate(fd, ITEM_BYTES * (HEADER_ITEMS + ROW_ITEMS * (slots + rows)))
+        os.pwrite(fd, array("q", (MAGIC, VERSION, CHECKSUM, ROW_ITEMS, slots, rows)).tobytes(), 0)
+        return cls(fd)
+
+    def close(self) -> None:
+        """Gives the descriptor back; the mapping stays until the last row view is gone."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def totals(self, slot: int) -> memoryview[int]:
+        """The row that holds what the slot's dead processes counted."""
+        return self._row_at(slot)
+
+    def row(self, index: int) -> memoryview[int]:
+        """A process's row: a writable view of format "q", one item for each of `counters.FIELDS`."""
+        return self._row_at(self.slots + index)
+
+    def claim(self) -> int | None:
+        """A free row, zeroed; None where every row is taken."""
+        free = next((i for i in range(self.rows) if i not in self.claimed), None)
+        if free is not None:
+            self.claimed.add(free)
+            self._wipe(free)
+        return free
+
+    def fold(self, index: int, slot: int) -> None:
+        """Adds a dead process's counters to its slot's totals, drops its gauges, frees its row."""
+        row, totals = self.row(index), self.totals(slot)
+        for i in COUNTERS:
+            totals[i] += row[i]
+        self._wipe(index)
+        self.claimed.discard(index)
+
+    def _wipe(self, index: int) -> None:
+        row = self.row(index)
+        for i in range(len(row)):
+            row[i] = 0
+
+    def _row_at(self, position: int) -> memoryview[int]:
+        start = HEADER_ITEMS + ROW_ITEMS * position
+        return self.items[start : start + len(counters.FIELDS)]

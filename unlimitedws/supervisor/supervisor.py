@@ -1,0 +1,184 @@
+"""The supervisor: the sequence of a server's life, and the signals that drive it.
+
+    bind every listener, raise limits      errors here end it before anything is forked
+    start the admin endpoint, the fleet    an app that cannot start ends it with exit code 3
+    wait                                   SIGTERM, SIGINT: stop; again: at once; SIGHUP: reload
+    stop the fleet                         no process of ours is left
+
+It runs on the standard library's loop, in one thread: only a single-threaded process forks safely.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from unlimitedws import requirements
+from unlimitedws.config import Config, adapt
+from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.supervisor.admin import Admin, Answer, document, text
+from unlimitedws.supervisor.cpus import usable_cpus
+from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
+from unlimitedws.supervisor.fleet import Fleet
+from unlimitedws.supervisor.given import Given
+from unlimitedws.supervisor.listeners import close_all, listen_for_admin, listen_for_slots, name_of
+from unlimitedws.supervisor.reaper import Reaper, become_subreaper
+from unlimitedws.supervisor.report import Report
+from unlimitedws.supervisor.sampler import EVERY_S, Sampler
+from unlimitedws.supervisor.tasks import Tasks
+from unlimitedws.supervisor.watchdog import Watchdog
+from unlimitedws.supervisor.watcher import SourceWatcher
+
+log = logging.getLogger("unlimitedws.supervisor")
+
+LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(process)d] %(message)s"
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+
+
+class Supervisor:
+    """Serves an app with several worker processes.
+
+        Supervisor("app:handlers", port=8000).run()
+        Supervisor(handlers, workers=4).run()        # from a launcher script
+
+    app: Handlers, a mapping of paths to Handlers, or "module:attribute". Only in the last form can a reload get
+    fresh code: it is imported in a process of its own, once for each reload.
+    config, settings: a Config, or its fields as keywords; keywords win. Raises BadValue, UnknownSetting."""
+
+    def __init__(self, app: Given, config: Config | None = None, **settings: Any) -> None:
+        self.app = app
+        self.config = adapt(config, settings)
+        self.crash: BaseException | None = None
+
+    def run(self) -> None:
+        """Serves until SIGTERM or SIGINT. Blocks; from the main thread, outside of any event loop.
+
+        Raises ListenError, AppError (exit code 3), EngineUnavailable, PlatformUnsupported; nothing is left running then.
+        Where the program has not set up logging, it is set up here: lines on stderr."""
+        requirements.check()
+        check_caller()
+        logging.basicConfig(level=self.config.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+        raise_limit()
+        kept = frozenset(open_descriptors())
+        with contextlib.ExitStack() as stack:
+            listeners = listen_for_slots(self.config, self.config.workers or usable_cpus())
+            stack.callback(close_all, listeners)
+            admin_listener = listen_for_admin(self.config)
+            if admin_listener is not None:
+                stack.callback(admin_listener.close)
+            stack.enter_context(signals_restored())
+            become_subreaper()
+            runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.SelectorEventLoop))
+            runner.run(self.serve(listeners, admin_listener, kept))
+        if self.crash is not None:
+            raise self.crash
+
+    async def serve(self, listeners: list[socket.socket], admin_listener: socket.socket | None, kept: frozenset[int]) -> None:
+        fleet = Fleet(self.app, self.config, listeners, kept=kept, failed=self.failed)
+        self.fleet = fleet
+        self.take_signals()
+        tasks = Tasks(self.failed)
+        admin: Admin | None = None
+        try:
+            if admin_listener is not None:
+                admin = await self.open_admin(admin_listener, tasks)
+            await fleet.start()
+            if not fleet.stopping.is_set():
+                self.announce()
+                self.watch(tasks)
+            await fleet.stopping.wait()
+        finally:
+            await fleet.stop()
+            if admin is not None:
+                await admin.close()
+            log.info("stopped")
+
+    def failed(self, error: BaseException) -> None:
+        """A defect of ours: better no server than one that is not watched."""
+        log.critical("the supervisor failed; stopping", exc_info=error)
+        self.crash = self.crash or error
+        self.fleet.begin_stop()
+
+    def announce(self) -> None:
+        engine = self.fleet.generation.engine if self.fleet.generation else "unknown"
+        why = self.fleet.generation.why_not_native if self.fleet.generation else None
+        if why is not None and self.config.engine == "auto":
+            engine += f" (native is not available: {why})"
+        workers = len(self.fleet.slots)
+        name = name_of(self.fleet.listeners[0])
+        log.info("listening on %s with %d worker%s, engine %s", name, workers, "" if workers == 1 else "s", engine)
+
+    def watch(self, tasks: Tasks) -> None:
+        Watchdog(self.fleet, self.config.hang_timeout_s).start()
+        if not self.config.reload:
+            return
+        if isinstance(self.app, str):
+            tasks.start(SourceWatcher(Path.cwd(), self.fleet.source_files, self.fleet.reload).watch())
+        else:
+            log.warning("reload needs the app as 'module:attribute'; this one was imported by the program itself")
+
+    async def open_admin(self, listener: socket.socket, tasks: Tasks) -> Admin:
+        from unlimitedws import __version__
+
+        host, port = self.fleet.listeners[0].getsockname()[:2]
+        report = Report(self.fleet, Sampler(), version=__version__, host=host, port=port)
+        admin = Admin({"/stats": lambda: document(report.document()), "/healthz": lambda: health(report)})
+        await admin.serve(listener)
+        tasks.start(sample_now_and_then(report))
+        log.info("stats on http://%s/stats", name_of(listener))
+        return admin
+
+    def take_signals(self) -> None:
+        loop, fleet = self.fleet.loop, self.fleet
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.told_to_stop, number)
+        loop.add_signal_handler(signal.SIGHUP, fleet.reload)
+        loop.add_signal_handler(signal.SIGCHLD, Reaper(fleet.reaped).reap)
+
+    def told_to_stop(self, number: signal.Signals) -> None:
+        if self.fleet.stopping.is_set():
+            log.warning("%s again: stopping at once", number.name)
+            self.fleet.cut()
+        else:
+            log.info("%s: stopping; again to stop at once", number.name)
+            self.fleet.begin_stop()
+
+
+def check_caller() -> None:
+    if threading.current_thread() is not threading.main_thread():
+        raise UnlimitedwsError("Supervisor.run() handles signals: call it from the main thread")
+    if asyncio._get_running_loop() is not None:
+        raise UnlimitedwsError("Supervisor.run() has a loop of its own: call it outside of a running loop, or use Server")
+
+
+@contextlib.contextmanager
+def signals_restored() -> Iterator[None]:
+    """Afterwards the program's signal handlers are what they were."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: a handler that is not Python's, and that we cannot put back
+                signal.signal(number, handler)
+
+
+def health(report: Report) -> Answer:
+    if report.is_ready:
+        return text(HTTPStatus.OK, "ok")
+    return text(HTTPStatus.SERVICE_UNAVAILABLE, "no worker is ready")
+
+
+async def sample_now_and_then(report: Report) -> None:
+    while True:
+        report.sample()
+        await asyncio.sleep(EVERY_S)

@@ -1,0 +1,184 @@
+"""One worker: an engine on an event loop, the app's hooks, and a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+from unlimitedws.app import App
+from unlimitedws.config import Config
+from unlimitedws.dispatch import Dispatch
+from unlimitedws.engine import load
+from unlimitedws.engine.contract import TICKS_PER_S
+from unlimitedws.engine.counters import INDEX
+from unlimitedws.front import Front
+from unlimitedws.lifespan import Lifespan
+from unlimitedws.threads import ThreadPool
+from unlimitedws.wire.closing import GOING_AWAY
+
+log = logging.getLogger("unlimitedws.worker")
+
+GRACE_S = 1.0
+"""After the deadline: what cancelled coroutines and the last on_close and on_stop hooks may still take."""
+
+POLL_S = 0.01
+"""How often a stop looks whether what it waits for has ended."""
+
+EVERYONE = 1 << 30
+
+
+class Worker:
+    """Serves one app on the running event loop, from `start` to `stop`.
+
+    row: a writable memoryview of format "q" with an item for each of `counters.FIELDS`; the engine and the worker write
+    their counters there.  serial: the number of this worker in the server's life, the upper part of connection ids.
+    Raises EngineUnavailable."""
+
+    def __init__(self, app: App, config: Config, *, row: memoryview, serial: int = 0) -> None:
+        self.app = app
+        self.config = config
+        self.serial = serial
+        self._engine_class = load(config.engine)
+        self.engine_name: str = self._engine_class.name
+        self._row = row
+        self._engine: Any = None
+        self._cut = False
+
+    async def start(self, listeners: Sequence[int]) -> None:
+        """Runs the on_start hooks, then accepts from `listeners`: descriptors, which stay the caller's.
+
+        Raises StartFailed with a report of the hook that raised; nothing is left to stop then."""
+        self.loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._pool = ThreadPool(self.config.threads, self.config.thread_queue, self.loop)
+        self._dispatch = Dispatch(self.app, self._pool, self.loop)
+        self._lifespan = Lifespan(self.app, self._pool)
+        self._open_engine()
+        try:
+            await self._lifespan.start(self, stop_timeout_s=self.config.stop_timeout_s)
+        except BaseException:
+            self._close_engine()
+            self._end()
+            raise
+        for listener in listeners:
+            self._engine.listen(listener)
+
+    async def stop(self, code: int = GOING_AWAY, reason: str = "server is stopping") -> None:
+        """Accepts no more, closes every connection in paced batches, runs on_stop, frees everything.
+
+        Connections, coroutines and blocking calls that are not through at `stop_timeout_s` (or at `cut`) are cut;
+        a connection's on_close is called even then."""
+        deadline = time.monotonic() + self.config.stop_timeout_s
+        self._engine.stop_listening()
+        await self._drain(code, reason, deadline)
+        await self._until(lambda: self._dispatch.is_idle, deadline)
+        await self._cancel_pending()
+        self._close_engine()
+        await self._grace(lambda: self._dispatch.is_idle)  # the last on_close hooks
+        await self._cancel_pending()
+        await self._lifespan.stop(self, timeout_s=max(deadline - time.monotonic(), GRACE_S))
+        self._end()
+
+    def cut(self) -> None:
+        """Abandons the paced drain at once: for a second signal."""
+        self._cut = True
+
+    def broadcast(
+        self,
+        message: str | bytes | bytearray | memoryview,
+        connections: Iterable[Any] | None = None,
+        *,
+        text: bool | None = None,
+    ) -> int:
+        """Sends one message to every open connection of this worker, or to those given; how many it was queued for.
+
+        The frame is packed once. From another thread it waits for the loop."""
+        reached: int = self._on_loop(lambda: 0 if self._engine is None else self._engine.broadcast(message, connections, text=text))
+        return reached
+
+    @property
+    def connections(self) -> list[Any]:
+        """Every open connection of this worker, now."""
+        held: list[Any] = self._on_loop(lambda: [] if self._engine is None else self._engine.connections())
+        return held
+
+    def _on_loop(self, call: Callable[[], Any]) -> Any:
+        if threading.get_ident() == self._thread:
+            return call()
+        answer: Future[Any] = Future()
+        self.loop.call_soon_threadsafe(fulfil, answer, call)
+        return answer.result()
+
+    def _open_engine(self) -> None:
+        front = Front(self.app, self._dispatch.endpoints)
+        loop = self.loop
+        self._engine = self._engine_class(self.config, front, self._row, self.serial, loop.call_soon, loop.call_soon_threadsafe)
+        self._dispatch.serve(self._engine)
+        loop.add_reader(self._engine.fileno(), self._engine.run)
+        self._row[INDEX["native"]] = self.engine_name == "native"
+        self._due = time.monotonic()
+        self._tick()
+
+    def _close_engine(self) -> None:
+        engine, self._engine = self._engine, None
+        self.loop.remove_reader(engine.fileno())
+        engine.close()  # the on_close hooks of what was cut
+        self._dispatch.end()
+
+    def _end(self) -> None:
+        self._timer.cancel()
+        if unfinished := self._pool.close():
+            log.warning("%d blocking calls had not finished when the worker stopped", unfinished)
+
+    def _tick(self) -> None:
+        now = time.monotonic()
+        late_s = max(0.0, now - self._due)
+        self._note(int(late_s * 1e6))
+        # From the due time, not from now, so that lateness does not add up; ticks that were missed are left out.
+        self._due += (int(late_s * TICKS_PER_S) + 1) / TICKS_PER_S
+        self._timer = self.loop.call_later(max(0.0, self._due - now), self._tick)
+        if self._engine is not None:
+            self._engine.tick()
+
+    def _note(self, lag_us: int) -> None:
+        row = self._row
+        row[INDEX["beat_ns"]] = time.monotonic_ns()
+        row[INDEX["loop_lag_us"]] = lag_us
+        row[INDEX["loop_lag_max_us"]] = max(lag_us, row[INDEX["loop_lag_max_us"]])
+        row[INDEX["threads_busy"]] = self._pool.pending
+
+    async def _drain(self, code: int, reason: str, deadline: float) -> None:
+        pause_s = max(self.config.drain_pause_s, POLL_S)
+        while self._engine.drain(code, reason, self.config.drain_batch):
+            if self._cut or time.monotonic() >= deadline:
+                self._engine.drain(code, reason, EVERYONE)  # they are cut, but not without a Close frame
+                await asyncio.sleep(POLL_S)
+                await self._grace(lambda: not self._row[INDEX["queued_bytes"]])
+                return
+            await self._until(lambda: False, min(deadline, time.monotonic() + pause_s))
+
+    async def _until(self, reached: Callable[[], bool], deadline: float) -> None:
+        while not reached() and not self._cut and (left_s := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(POLL_S, left_s))
+
+    async def _grace(self, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + GRACE_S
+        while not reached() and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_S)
+
+    async def _cancel_pending(self) -> None:
+        if self._dispatch.tasks:
+            self._dispatch.cancel()
+            await self._grace(lambda: not self._dispatch.tasks)
+
+
+def fulfil(answer: Future[Any], call: Callable[[], Any]) -> None:
+    try:
+        answer.set_result(call())
+    except BaseException as error:
+        answer.set_exception(error)
