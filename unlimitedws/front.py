@@ -58,8 +58,9 @@ class Front:
 
     def handler_failed(self, connection: Any, hook: str, error: BaseException) -> None:
         handlers_log.error(
-            "%s failed; connection %s on %s from %s is closed with 1011",
-            hook, connection.id, connection.path, connection.remote_address, exc_info=error,
+            "%s of connection %s on %s from %s failed%s",
+            hook, connection.id, connection.path, connection.remote_address,
+            "" if hook == "on_close" else "; it is closed with 1011", exc_info=error,
         )  # fmt: skip
 
     def accepting_paused(self, why: str) -> None:

@@ -33,7 +33,8 @@ class Lifespan:
             try:
                 if hook is not None:
                     await self._run(hook, worker)
-            except asyncio.CancelledError:
+            except asyncio.CancelledError:  # told to stop before it had started
+                await self.stop(worker, timeout_s=stop_timeout_s)
                 raise
             except (Exception, SystemExit) as error:
                 await self.stop(worker, timeout_s=stop_timeout_s)

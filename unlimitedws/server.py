@@ -14,8 +14,8 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -75,6 +75,7 @@ class Server:
     async def stop(self, code: int = GOING_AWAY, reason: str = "server is stopping") -> None:
         """Accepts no more, closes every connection politely, runs on_stop; see `Worker.stop`. Does nothing if not running."""
         if self._listener is not None:
+            self.worker.stop_listening()
             self._close_listener()  # at once, so that new clients are refused instead of left waiting
             await self.worker.stop(code, reason)
 
@@ -88,32 +89,55 @@ class Server:
     def run(self) -> None:
         """Serves on a loop of its own until SIGINT or SIGTERM, then stops; a second signal cuts the stop short."""
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
-            runner.run(self._serve())
+            runner.run(self._serve_until_signalled())
 
     @property
     def counters(self) -> dict[str, int]:
         """What the worker has counted: name to value of every field of `/stats`."""
         return {name: self._row[index] for name, index in INDEX.items()}
 
-    async def _serve(self) -> None:
-        loop = asyncio.get_running_loop()
+    async def _serve_until_signalled(self) -> None:
         signalled = asyncio.Event()
+        start = asyncio.ensure_future(self.start())
 
         def on_signal() -> None:
             if signalled.is_set():
                 self.worker.cut()
             signalled.set()
+            start.cancel()  # on_start may take its time; does nothing once it is done
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with suppress(ValueError, RuntimeError):  # not the main thread: its signals are not ours
-                loop.add_signal_handler(number, on_signal)
-        async with self:
+        with signals_to(on_signal):
+            await asyncio.wait([start])
+            if not start.cancelled():
+                start.result()
+                await self._stay(signalled)
+
+    async def _stay(self, signalled: asyncio.Event) -> None:
+        try:
             await signalled.wait()
+        finally:
+            await self.stop()
 
     def _close_listener(self) -> None:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
+
+
+@contextmanager
+def signals_to(on_signal: Callable[[], None]) -> Iterator[None]:
+    """Has SIGINT and SIGTERM call `on_signal` on the running loop."""
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    for number in numbers:
+        with suppress(ValueError, RuntimeError):  # not the main thread: its signals are not ours
+            loop.add_signal_handler(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            with suppress(ValueError, RuntimeError):
+                loop.remove_signal_handler(number)
 
 
 async def resolved(host: str, port: int) -> Address:

@@ -47,6 +47,7 @@ class Worker:
         self.engine_name: str = self._engine_class.name
         self._row = row
         self._engine: Any = None
+        self._thread = threading.get_ident()
         self._cut = False
 
     async def start(self, listeners: Sequence[int]) -> None:
@@ -68,18 +69,26 @@ class Worker:
         for listener in listeners:
             self._engine.listen(listener)
 
+    def stop_listening(self) -> None:
+        """Accepts no more; who is connected stays. Their owner may close the listeners then."""
+        if self._engine is not None:
+            self._engine.stop_listening()
+
     async def stop(self, code: int = GOING_AWAY, reason: str = "server is stopping") -> None:
         """Accepts no more, closes every connection in paced batches, runs on_stop, frees everything.
 
         Connections, coroutines and blocking calls that are not through at `stop_timeout_s` (or at `cut`) are cut;
         a connection's on_close is called even then."""
+        if self._engine is None:  # it never started, or has stopped
+            return
         deadline = time.monotonic() + self.config.stop_timeout_s
-        self._engine.stop_listening()
+        self.stop_listening()
         await self._drain(code, reason, deadline)
         await self._until(lambda: self._dispatch.is_idle, deadline)
         await self._cancel_pending()
         self._close_engine()
-        await self._grace(lambda: self._dispatch.is_idle)  # the last on_close hooks
+        await self._until(lambda: self._dispatch.is_idle, deadline)  # the last on_close hooks
+        await self._grace(lambda: self._dispatch.is_idle)
         await self._cancel_pending()
         await self._lifespan.stop(self, timeout_s=max(deadline - time.monotonic(), GRACE_S))
         self._end()

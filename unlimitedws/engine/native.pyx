@@ -1319,7 +1319,7 @@ cdef class Engine:
         if n < 0:
             e.flags |= BROKEN
             self.discard_output(fd, e)
-        elif n > 0:
+        elif n > 0 and e.interest & 4:  # it had not read, and now it does: a sign of life
             e.seen_ms = self.now
             e.flags &= ~PINGED
         if e.more != NULL and e.more.output.bytes:

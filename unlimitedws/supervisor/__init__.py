@@ -1,7 +1,7 @@
 """The processes: listeners, forks and restarts, signals, reload, stats and the admin endpoint.
 
     supervisor.py   the sequence: listen, start, wait, stop; owns the signals
-    fleet.py        the slots and their workers: started, restarted, reloaded, stopped
+    fleet.py        the slots and their workers: started, restarted, stopped;  reload.py  fresh code for them
     generation.py   the supervisor's side of a template process;  template.py  the process itself
     child.py        the supervisor's side of a worker process;    process.py   the process itself
     stats_table.py  what workers count, shared;  report.py, admin.py  the same for the operator

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+from unlimitedws.errors import UnlimitedwsError
+
 LONG_LIFE_S = 5.0
 """A worker that served so long did not die of its start: its successor comes at once."""
 
@@ -12,6 +14,10 @@ FIRST_PAUSE_S = 0.1
 
 class ProcessGone(Exception):
     """A process of ours ended before it did what it was asked for."""
+
+
+START_FAILURES = (UnlimitedwsError, ProcessGone, OSError)
+"""Why a template or a worker may fail to start: the app's own error, its death, no process left."""
 
 
 def describe(status: int | None) -> str:

@@ -1,8 +1,8 @@
-"""All workers of a server: started, watched, restarted, reloaded and stopped.
+"""All workers of a server: started, watched, restarted and stopped.
 
-What happens to a worker is told by its process (child.py) and its template (generation.py); this file
-decides what follows. Nothing here is cancelled: every wait also ends when `stopping` is set, so that no
-process is forked without being watched.
+What happens to a worker is told by its process (child.py) and its template (generation.py); this file decides
+what follows, and reload.py when the code changes. Nothing here is cancelled: every wait also ends when `stopping`
+is set, so that no process is forked without being watched.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from unlimitedws.config import Config
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.supervisor.channel import Channel
 from unlimitedws.supervisor.child import Child
-from unlimitedws.supervisor.ending import Backoff, ProcessGone
+from unlimitedws.supervisor.ending import START_FAILURES, Backoff, ProcessGone
 from unlimitedws.supervisor.generation import Generation
 from unlimitedws.supervisor.given import Given
 from unlimitedws.supervisor.listeners import stop_accepting
 from unlimitedws.supervisor.order import Order
 from unlimitedws.supervisor.process import ORPHAN_END_S
+from unlimitedws.supervisor.reload import Reloader
 from unlimitedws.supervisor.slot import Slot
 from unlimitedws.supervisor.stats_table import StatsTable
 from unlimitedws.supervisor.tasks import Tasks
@@ -37,8 +38,6 @@ CUT_GRACE_S = 3.0
 
 SLOW_START_S = 10.0
 QUIT_PAUSE_S = 0.1
-
-START_FAILURES = (UnlimitedwsError, ProcessGone, OSError)
 
 
 class Fleet:
@@ -60,11 +59,10 @@ class Fleet:
         self.template_backoff = Backoff(config.restart_backoff_s)
         self.has_generation = asyncio.Event()
         self.serial = 0
-        self.reloads = 0
         self.was_ready = False
         self.stopping = asyncio.Event()
-        self.reload_asked = asyncio.Event()
         self.tasks = Tasks(failed)
+        self.reloader = Reloader(self)
 
     # ---- start
 
@@ -81,7 +79,7 @@ class Fleet:
                 raise UnlimitedwsError(f"the server cannot start: {error}") from error
         self.was_ready = True
         if not self.stopping.is_set():
-            self.tasks.start(self.reload_when_asked())
+            self.tasks.start(self.reloader.run())
 
     async def new_generation(self) -> Generation:
         """A template that is ready to fork workers. Raises AppError, EngineUnavailable or ProcessGone."""
@@ -257,53 +255,11 @@ class Fleet:
 
     def reload(self) -> None:
         """Fresh code for all workers, one slot after the other; code that does not start changes nothing."""
-        if isinstance(self.given, str):
-            self.reload_asked.set()
-        else:
-            log.warning("no reload: the program itself imported the app, so restart the program to get fresh code")
+        self.reloader.ask()
 
     def source_files(self) -> list[str]:
         """The files that the app in use was imported from."""
         return self.generation.files if self.generation else []
-
-    async def reload_when_asked(self) -> None:
-        while not self.stopping.is_set():
-            await self.either(self.reload_asked.wait())
-            if not self.stopping.is_set():
-                self.reload_asked.clear()
-                await self.reload_now()
-
-    async def reload_now(self) -> None:
-        log.info("reloading %s", self.given)
-        try:
-            fresh = await self.new_generation()
-        except START_FAILURES as error:
-            if not self.stopping.is_set():
-                log.error("reload failed, the workers go on with the code they have: %s", error)
-            return
-        if not await self.replace(self.slots[0], fresh):
-            fresh.retire()
-            return
-        self.use(fresh)
-        for slot in self.slots[1:]:
-            while not (self.stopping.is_set() or self.reload_asked.is_set()) and not await self.replace(slot, fresh):
-                await self.pause(slot.backoff.after_failure())
-        self.reloads += 1
-        log.info("reloaded %s", self.given)
-
-    async def replace(self, slot: Slot, fresh: Generation) -> bool:
-        """Whether the slot has a worker of the fresh generation; the old one drains, at most one at a time."""
-        for child in tuple(slot.retired):
-            child.cut()
-            await self.either(asyncio.shield(child.ended))
-        try:
-            child = await self.hatch(slot, fresh)
-        except START_FAILURES as error:
-            if not self.stopping.is_set():
-                log.error("reload: slot %d goes on with the code it has: %s", slot.number, error)
-            return False
-        self.install(slot, child)
-        return True
 
     # ---- stop
 

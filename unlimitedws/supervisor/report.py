@@ -104,7 +104,7 @@ class Report:
             "engine": generation.engine if generation else None,
             "ready": self.is_ready,
             "restarts": sum(slot.restarts for slot in fleet.slots),
-            "reloads": fleet.reloads,
+            "reloads": fleet.reloader.count,
             "total": {**columns(add([*totals, *rows])), **resources(samples.values())},
             "workers": [self.worker(child, samples) for child in children],
             "slots": [self.slot(slot, children) for slot in fleet.slots],

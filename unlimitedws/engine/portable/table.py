@@ -1,0 +1,97 @@
+"""The connection table: columns indexed by descriptor, 60 bytes for each connection."""
+
+from __future__ import annotations
+
+from array import array
+from ipaddress import IPv6Address
+from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
+from typing import Any
+
+FREE = 0
+HANDSHAKE = 1  #: the request is not complete
+OPEN = 2
+CLOSING = 3  #: our Close is out, theirs is awaited; messages are thrown away
+LINGER = 4  #: nothing more to say: output leaves, input is thrown away until they end
+
+HELD = 1  #: a coroutine or thread is at work on it: no handler, no reading
+STALLED = 2  #: waits for its endpoint's thread queue
+OVER = 4  #: its output went over high water: no reading
+READY = 8  #: in the ready queue
+PAUSED = HELD | STALLED | OVER | READY
+PARTIAL = 16  #: has a reader of its own: in the middle of a frame or message
+BLOCKED = 32  #: the kernel took not all of its output; epoll tells when it goes on
+HALF_CLOSED = 64  #: the peer ended its side while reads were paused
+BROKEN = 128  #: a write failed; epoll will report it
+SHUT = 256  #: in LINGER: our side is shut
+
+ADDRESS_BYTES = 18
+"""An IPv6 address (IPv4 as ::ffff:a.b.c.d) and a port; all zero for a Unix socket."""
+
+FIRST_ROWS = 64
+
+
+class Table:
+    """Grown by doubling to the highest descriptor seen, never to the limit (which may be 1e9)."""
+
+    def __init__(self) -> None:
+        self.phases = bytearray()
+        self.flags = array("H")
+        self.interest = array("H")  #: what epoll was asked for
+        self.ids = array("Q")
+        self.seen = array("d")  #: last sign of life
+        self.since = array("d")  #: last message, or begin of the phase
+        self.routes = array("I")  #: see Routes
+        self.queued = array("Q")  #: bytes of output that wait
+        self.addresses = bytearray()
+        self.used = 0  #: rows in use
+
+    def __len__(self) -> int:
+        return len(self.phases)
+
+    @property
+    def columns(self) -> tuple[array[Any], ...]:
+        return (self.flags, self.interest, self.ids, self.seen, self.since, self.routes, self.queued)
+
+    def reach(self, fd: int) -> None:
+        """Makes sure that there is a row for `fd`."""
+        rows = len(self.phases)
+        if fd < rows:
+            return
+        more = max(FIRST_ROWS, rows, fd + 1 - rows)
+        for column in self.columns:
+            column.frombytes(bytes(more * column.itemsize))
+        self.addresses.extend(bytes(more * ADDRESS_BYTES))
+        self.phases.extend(bytes(more))
+
+    def trim(self) -> None:
+        """Gives back the rows above the highest in use, when they are more than half."""
+        rows = max(FIRST_ROWS, len(self.phases.rstrip(b"\0")))
+        if rows * 2 > len(self.phases):
+            return
+        for column in self.columns:
+            del column[rows:]
+        del self.addresses[rows * ADDRESS_BYTES :]
+        del self.phases[rows:]
+
+    def clear(self, fd: int) -> None:
+        """Frees a row."""
+        self.phases[fd] = FREE
+        self.flags[fd] = self.interest[fd] = self.ids[fd] = self.queued[fd] = 0
+        self.used -= 1
+
+    def set_address(self, fd: int, address: Any) -> None:
+        """Keeps what accept(2) said: (host, port, ...), or a name for a Unix socket."""
+        packed = bytes(ADDRESS_BYTES)
+        if isinstance(address, tuple):
+            host, port = address[0].partition("%")[0], address[1]
+            ip = inet_pton(AF_INET6, host) if ":" in host else b"\0" * 10 + b"\xff\xff" + inet_pton(AF_INET, host)
+            packed = ip + port.to_bytes(2, "big")
+        self.addresses[fd * ADDRESS_BYTES : (fd + 1) * ADDRESS_BYTES] = packed
+
+    def address(self, fd: int) -> tuple[str, int] | str:
+        """(host, port); "" for a Unix socket. An IPv4 peer of an IPv6 listener is shown as IPv4."""
+        packed = bytes(self.addresses[fd * ADDRESS_BYTES : (fd + 1) * ADDRESS_BYTES])
+        if not any(packed):
+            return ""
+        ipv4 = IPv6Address(packed[:16]).ipv4_mapped
+        return str(ipv4) if ipv4 else inet_ntop(AF_INET6, packed[:16]), int.from_bytes(packed[16:], "big")

@@ -1,0 +1,86 @@
+"""Fresh code for workers that run: a new generation takes the slots over, one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from unlimitedws.supervisor.ending import START_FAILURES
+from unlimitedws.supervisor.generation import Generation
+from unlimitedws.supervisor.slot import Slot
+
+if TYPE_CHECKING:
+    from unlimitedws.supervisor.fleet import Fleet
+
+log = logging.getLogger("unlimitedws.supervisor")
+
+
+class Reloader:
+    """Reloads when asked; asked again meanwhile, once more.
+
+    The code is proven before anything changes: it has to be imported, and on_start to succeed in the first slot.
+    From there on there is no way back; a slot whose successor does not start keeps its old worker while the
+    next try is due.  count: reloads that came to their end."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.asked = asyncio.Event()
+        self.count = 0
+
+    def ask(self) -> None:
+        if isinstance(self.fleet.given, str):
+            self.asked.set()
+        else:
+            log.warning("no reload: the program itself imported the app, so restart the program to get fresh code")
+
+    async def run(self) -> None:
+        """Until the server stops."""
+        fleet = self.fleet
+        while not fleet.stopping.is_set():
+            await fleet.either(self.asked.wait())
+            if not fleet.stopping.is_set():
+                self.asked.clear()
+                await self.reload()
+
+    async def reload(self) -> None:
+        fleet = self.fleet
+        log.info("reloading %s", fleet.given)
+        try:
+            fresh = await fleet.new_generation()
+        except START_FAILURES as error:
+            if not fleet.stopping.is_set():
+                log.error("reload failed, the workers go on with the code they have: %s", error)
+            return
+        if not await self.replace(fleet.slots[0], fresh):
+            fresh.retire()
+            return
+        fleet.use(fresh)
+        for slot in fleet.slots[1:]:
+            if not await self.replace_in_the_end(slot, fresh):
+                return
+        self.count += 1
+        log.info("reloaded %s", fleet.given)
+
+    async def replace_in_the_end(self, slot: Slot, fresh: Generation) -> bool:
+        """Tries until the slot has a worker of the fresh generation; False: a stop or the next reload comes first."""
+        while not await self.replace(slot, fresh):
+            if self.fleet.stopping.is_set() or self.asked.is_set():
+                return False
+            await self.fleet.pause(slot.backoff.after_failure())
+        return True
+
+    async def replace(self, slot: Slot, fresh: Generation) -> bool:
+        """Whether the slot has a worker of the fresh generation; the old one drains, at most one at a time."""
+        fleet = self.fleet
+        for child in tuple(slot.retired):
+            child.cut()
+            await fleet.either(asyncio.shield(child.ended))
+        try:
+            child = await fleet.hatch(slot, fresh)
+        except START_FAILURES as error:
+            if not fleet.stopping.is_set():
+                log.error("reload: slot %d goes on with the code it has: %s", slot.number, error)
+            return False
+        fleet.install(slot, child)
+        return True
