@@ -1,0 +1,144 @@
+"""Connections as rows of a flat table, and what a row borrows while something is unfinished.
+
+The border of the floor below the engine: `Table` owns rows, descriptors and their memory; `Sender`
+(sender.pxd) sends; `Engine` (native.pxd) accepts, reads and closes."""
+
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+
+from unlimitedws.engine.codec cimport Reader
+from unlimitedws.engine.connection cimport Connection
+from unlimitedws.engine.output cimport Output
+from unlimitedws.engine.routes cimport RouteTable
+
+
+cdef enum Phase:
+    FREE = 0
+    HANDSHAKE = 1       # the request is not complete
+    OPEN = 2
+    CLOSING = 3         # our Close is out, theirs is awaited; messages are thrown away
+    LINGER = 4          # nothing more to say: output leaves, input is thrown away until they end
+
+cdef enum:              # Entry.flags
+    PINNED = 1          # the table owns a reference to the Connection (its state is set)
+    HELD = 2            # a coroutine or thread is at work on it: no handler, no reading
+    STALLED = 4         # waits for its endpoint's thread queue
+    OVER = 8            # its output went over high water: no reading
+    READY = 16          # in the ready list
+    DIRTY = 32          # in the dirty list: output waits for the end of the turn
+    RANGED = 64         # has a range of the broadcast log to be sent
+    PINGED = 128        # a Ping is out and nothing has come since
+    HALF_CLOSED = 256   # EPOLLRDHUP was seen while reads were paused
+    BROKEN = 512        # a send failed: epoll will report it
+    V6 = 1024
+    FINAL = 2048        # in LINGER: end as soon as the output is gone
+    SHUT = 4096         # in LINGER: our side of the stream is shut
+
+cdef enum:
+    PAUSED = HELD | STALLED | OVER | READY
+
+# One connection at rest: 48 bytes.
+cdef struct Entry:
+    uint64_t id             # 0: free
+    PyObject* connection    # borrowed; owned when PINNED
+    Unfinished* more        # NULL: nothing unfinished
+    uint32_t seen_ms        # last sign of life
+    uint32_t active_ms      # last message; since when it is in this phase
+    uint32_t ipv4           # network order; IPv6 is in a table of its own
+    uint32_t route
+    uint16_t port
+    uint16_t flags
+    uint8_t phase
+    uint8_t interest        # what epoll was asked for: 1 in, 2 half-close, 4 out
+    uint16_t spare
+
+# What exists only while something is unfinished.
+cdef struct Unfinished:
+    Unfinished* next        # in the pool
+    Reader reader
+    Output output
+    uint8_t* input          # bytes not looked at yet: half a head, or what came while held
+    size_t input_room
+    size_t input_start
+    size_t input_size
+    uint64_t pong_end       # place in the output where the last Pong ends
+    PyObject* close         # in CLOSING: the Close that on_close will get, but for `clean`
+    uint32_t thrown_away
+    uint8_t pong_size
+    bint pong_waits
+    uint8_t pong[125]
+
+cdef enum:                  # columns of the stats row: counters.ENGINE
+    C_OPEN = 0
+    C_PENDING
+    C_ACCEPTED
+    C_OPENED
+    C_REFUSED
+    C_FAILURES
+    C_HTTP
+    C_MESSAGES_IN
+    C_MESSAGES_OUT
+    C_BYTES_IN
+    C_BYTES_OUT
+    C_DROPPED
+    C_QUEUED
+    C_ERRORS
+    C_PAUSES
+    C_BUFFERS
+    C_CLOSES
+
+
+cdef void* reserve(size_t size) except NULL
+cdef int release_above(void* table, size_t row, int highest, int last) except -1
+
+
+cdef class Table:
+    cdef object front, call_soon, call_soon_threadsafe
+    cdef int64_t[::1] row_view
+    cdef int64_t* row                   # this worker's row of the stats table
+    cdef unsigned long thread
+
+    cdef Entry* table
+    cdef uint64_t table_room
+    cdef int highest                    # no descriptor above it is in use
+    cdef long entries
+    cdef uint8_t* v6                    # addresses of IPv6 peers; NULL until one comes
+    cdef RouteTable routes
+    cdef Unfinished* pool
+    cdef int pooled
+
+    cdef int epoll
+    cdef uint32_t now
+    cdef int cork_fd                    # the connection at work; -1: none
+    cdef size_t cork_size               # bytes of its answers
+
+    cdef bint running, scheduled
+    cdef object deferred                # on_close and on_drain calls that wait for the end of a turn
+    cdef object ready                   # (fd, id) to go on with in the next batch
+    cdef size_t dirty_count             # connections to flush
+    cdef bint unstalled                 # somebody who waited for a thread may go on
+
+    # What a Connection asks for, and Sender and Engine give.
+    cdef int put(self, int fd, Entry* e, int opcode, const uint8_t* data, size_t size, object owner, bint control) except -1
+    cdef size_t queued(self, int fd, Entry* e) noexcept
+    cdef object post_send(self, Connection connection, object message, object text)
+    cdef int close_politely(self, int fd, Entry* e, bytes payload, int code, str reason, object cause) except -1
+    cdef int lose(self, int fd, Entry* e, object cause) except -1
+    cdef int descriptor_freed(self) except -1
+
+    cdef int wake(self) except -1
+    cdef int make_ready(self, int fd, Entry* e) except -1
+    cdef int ask(self, int fd, Entry* e, uint8_t wanted) except -1
+    cdef int read_on(self, int fd, Entry* e) except -1
+    cdef int read_off(self, int fd, Entry* e) except -1
+    cdef int keep_input(self, Entry* e, uint8_t* at, uint8_t* end) except -1
+    cdef void drop_input(self, Unfinished* more) noexcept
+    cdef Unfinished* unfinished(self, Entry* e) except NULL
+    cdef int tidy(self, int fd, Entry* e) except -1
+    cdef int return_unfinished(self, Entry* e) except -1
+    cdef void trim_pool(self) noexcept
+    cdef Connection connection(self, int fd, Entry* e)
+    cdef uint32_t endpoint(self, Entry* e) noexcept
+    cdef tuple facts(self, int fd, Entry* e)
+    cdef object address(self, int fd, Entry* e)
+    cdef int end(self, int fd, Entry* e) except -1

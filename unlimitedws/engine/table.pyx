@@ -1,0 +1,279 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, binding=False
+"""Rows: 48 bytes for a connection at rest, memory mapped, touched only where used.
+
+What a peer needs while something is unfinished (half a frame, output that the kernel did not take, a
+close under way) is `Unfinished`, borrowed and given back. A `Connection` object exists only while
+Python holds one."""
+
+from collections import deque
+
+from cpython.ref cimport Py_DECREF, PyObject
+from libc.errno cimport errno
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
+
+from unlimitedws.engine cimport codec
+from unlimitedws.engine.connection cimport Connection
+from unlimitedws.engine.kernel cimport *
+from unlimitedws.engine.output cimport output_free
+from unlimitedws.engine.routes cimport Route, RouteTable
+
+from unlimitedws.engine import counters
+
+cdef enum:
+    POOL_KEEPS = 64         # free Unfinished kept
+
+cdef uint64_t MAX_TABLE = 1 << 24   # descriptors; a limit may be 1e9, and address space is finite too
+
+if counters.ENGINE_FIELDS[:C_CLOSES] != (
+    "connections_open", "handshakes_pending", "connections_accepted", "connections_opened", "connections_refused",
+    "handshake_failures", "http_requests", "messages_in", "messages_out", "bytes_in", "bytes_out", "messages_dropped",
+    "queued_bytes", "handler_errors", "accept_pauses", "buffers_held",
+):
+    raise ImportError("the native engine was built for another layout of the stats table; reinstall unlimitedws")
+
+
+cdef void* reserve(size_t size) except NULL:
+    """Address space; memory comes page by page as it is touched."""
+    cdef void* address = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+    if address == MAP_FAILED:
+        raise MemoryError(f"cannot reserve {size} bytes of address space for the connection table")
+    return address
+
+
+cdef uint64_t table_size() noexcept:
+    cdef rlimit limit
+    if getrlimit(RLIMIT_NOFILE, &limit) != 0:
+        return 1024
+    return min(<uint64_t>limit.rlim_max, MAX_TABLE)
+
+
+cdef int release_above(void* table, size_t row, int highest, int last) except -1:
+    """Gives back the pages that hold no row up to `highest`. They read as zeros afterwards: free rows."""
+    cdef size_t page = 4096
+    cdef size_t start = ((highest + 1) * row + page - 1) // page * page
+    cdef size_t end = ((last + 1) * row + page - 1) // page * page
+    if end > start:
+        madvise(<uint8_t*>table + start, end - start, MADV_DONTNEED)
+    return 0
+
+
+cdef class Table:
+    def __cinit__(self):
+        self.epoll = -1
+        self.cork_fd = -1
+
+    def __init__(self, front, int64_t[::1] row, call_soon, call_soon_threadsafe):
+        self.front, self.call_soon, self.call_soon_threadsafe = front, call_soon, call_soon_threadsafe
+        if row.shape[0] < len(counters.FIELDS):
+            raise ValueError(f"the stats row has {row.shape[0]} columns, not {len(counters.FIELDS)}")
+        self.row_view = row
+        self.row = &self.row_view[0]
+        self.thread = PyThread_get_thread_ident()
+        self.deferred, self.ready, self.routes = deque(), deque(), RouteTable()
+        self.table_room = table_size()
+        self.table = <Entry*>reserve(self.table_room * sizeof(Entry))
+        self.epoll = epoll_create1(EPOLL_CLOEXEC)
+        if self.epoll < 0:
+            raise OSError(errno, "epoll_create1")
+
+    def __dealloc__(self):
+        cdef int fd
+        if self.epoll >= 0:  # nobody called `close`: the descriptors at least
+            for fd in range(self.highest + 1):
+                if self.table[fd].phase != FREE:
+                    os_close(fd)
+            os_close(self.epoll)
+        if self.table != NULL:
+            munmap(self.table, self.table_room * sizeof(Entry))
+        if self.v6 != NULL:
+            munmap(self.v6, self.table_room * 16)
+        self.trim_pool()
+
+    # ---- what waits for the next turn
+
+    cdef int wake(self) except -1:
+        """Asks the loop for a turn when something waits that epoll does not know of."""
+        if not self.scheduled and not self.running and self.epoll >= 0 and (
+            self.dirty_count or self.ready or self.deferred or self.unstalled
+        ):
+            self.scheduled = True
+            self.call_soon(self.run)
+        return 0
+
+    cdef int make_ready(self, int fd, Entry* e) except -1:
+        if not e.flags & READY:
+            e.flags |= READY
+            self.ready.append((fd, e.id))
+            self.wake()
+        return 0
+
+    # ---- what epoll is asked for
+
+    cdef int ask(self, int fd, Entry* e, uint8_t wanted) except -1:
+        """Asks epoll for 1 input, 2 the peer's half-close, 4 room for output."""
+        cdef epoll_event event
+        if wanted == e.interest:
+            return 0
+        event.events = (EPOLLIN if wanted & 1 else 0) | (EPOLLRDHUP if wanted & 2 else 0) | (EPOLLOUT if wanted & 4 else 0)
+        event.data.u64 = (e.id & 0x7FFFFFFF) << 32 | <uint32_t>fd
+        epoll_ctl(self.epoll, EPOLL_CTL_MOD, fd, &event)
+        e.interest = wanted
+        return 0
+
+    cdef int read_on(self, int fd, Entry* e) except -1:
+        return self.ask(fd, e, e.interest & 4 | 1)
+
+    cdef int read_off(self, int fd, Entry* e) except -1:
+        return self.ask(fd, e, e.interest & 4 | (0 if e.flags & HALF_CLOSED else 2))
+
+    # ---- connections, as Python sees them
+
+    cdef Connection connection(self, int fd, Entry* e):
+        cdef Connection connection
+        if e.connection != NULL:
+            return <Connection>e.connection
+        connection = Connection.__new__(Connection)
+        connection.engine = self
+        connection.entry = e
+        connection.fd = fd
+        connection.id = e.id
+        e.connection = <PyObject*>connection
+        return connection
+
+    cdef inline uint32_t endpoint(self, Entry* e) noexcept:
+        return self.routes.routes[e.route].endpoint
+
+    cdef tuple facts(self, int fd, Entry* e):
+        cdef Route* route = &self.routes.routes[e.route]
+        return <object>route.path, <object>route.subprotocol, self.address(fd, e)
+
+    cdef object address(self, int fd, Entry* e):
+        """(host, port); "" for a Unix socket. An IPv4 peer of an IPv6 listener is shown as IPv4."""
+        cdef char text[64]
+        cdef uint8_t* v6
+        if e.flags & V6:
+            v6 = self.v6 + 16 * fd
+            if v6[:12] == b"\0" * 10 + b"\xff\xff":
+                inet_ntop(AF_INET, v6 + 12, text, sizeof(text))
+            else:
+                inet_ntop(AF_INET6, v6, text, sizeof(text))
+        elif e.port == 0 and e.ipv4 == 0:
+            return ""
+        else:
+            inet_ntop(AF_INET, &e.ipv4, text, sizeof(text))
+        return (<bytes>text).decode(), e.port
+
+    # ---- what is unfinished
+
+    cdef Unfinished* unfinished(self, Entry* e) except NULL:
+        cdef Unfinished* more = e.more
+        if more != NULL:
+            return more
+        more = self.pool
+        if more != NULL:
+            self.pool = more.next
+            self.pooled -= 1
+        else:
+            more = <Unfinished*>malloc(sizeof(Unfinished))
+            if more == NULL:
+                raise MemoryError
+        memset(more, 0, sizeof(Unfinished))
+        e.more = more
+        self.row[C_BUFFERS] += 1
+        return more
+
+    cdef int tidy(self, int fd, Entry* e) except -1:
+        """Gives `more` back when nothing is unfinished; not while its reader is at work."""
+        if e.phase == OPEN and self.cork_fd != fd and e.more.input_size == 0 and codec.reader_clean(&e.more.reader):
+            self.return_unfinished(e)
+        return 0
+
+    cdef int return_unfinished(self, Entry* e) except -1:
+        cdef Unfinished* more = e.more
+        e.more = NULL
+        self.row[C_QUEUED] -= more.output.bytes
+        self.row[C_BUFFERS] -= 1
+        codec.reader_free(&more.reader)
+        output_free(&more.output)
+        free(more.input)
+        if more.close != NULL:
+            Py_DECREF(<object>more.close)
+        if self.pooled < POOL_KEEPS:
+            more.next = self.pool
+            self.pool = more
+            self.pooled += 1
+        else:
+            free(more)
+        return 0
+
+    cdef void trim_pool(self) noexcept:
+        cdef Unfinished* more
+        while self.pool != NULL:
+            more = self.pool
+            self.pool = more.next
+            free(more)
+        self.pooled = 0
+
+    cdef int keep_input(self, Entry* e, uint8_t* at, uint8_t* end) except -1:
+        """Keeps bytes that cannot be looked at yet; they may lie in what is kept already."""
+        cdef Unfinished* more = self.unfinished(e)
+        cdef size_t size = end - at
+        cdef void* room
+        if more.input <= at < more.input + more.input_room and more.input != NULL:
+            more.input_start = at - more.input
+            more.input_size = size
+            return 0
+        if size > more.input_room:
+            room = realloc(more.input, size)
+            if room == NULL:
+                raise MemoryError
+            more.input = <uint8_t*>room
+            more.input_room = size
+        memcpy(more.input, at, size)
+        more.input_start = 0
+        more.input_size = size
+        return 0
+
+    cdef void drop_input(self, Unfinished* more) noexcept:
+        free(more.input)
+        more.input = NULL
+        more.input_room = more.input_start = more.input_size = 0
+
+    # ---- the end of a row
+
+    cdef int end(self, int fd, Entry* e) except -1:
+        """Frees the row and the descriptor. A child of the app may hold a duplicate of the socket, so
+        that close(2) alone would leave the peer waiting: shutdown(2) ends the connection itself."""
+        if self.cork_fd == fd:
+            self.cork_fd = -1
+            self.cork_size = 0
+        if e.more != NULL:
+            self.return_unfinished(e)
+        shutdown(fd, SHUT_RDWR)
+        os_close(fd)
+        memset(e, 0, sizeof(Entry))
+        self.entries -= 1
+        return self.descriptor_freed()
+
+    cdef int descriptor_freed(self) except -1:
+        """For the engine, which may have run out of them."""
+        return 0
+
+    # ---- what a Connection asks for, and the classes above give
+
+    cdef int put(self, int fd, Entry* e, int opcode, const uint8_t* data, size_t size, object owner, bint control) except -1:
+        raise NotImplementedError
+
+    cdef size_t queued(self, int fd, Entry* e) noexcept:
+        raise NotImplementedError
+
+    cdef object post_send(self, Connection connection, object message, object text):
+        raise NotImplementedError
+
+    cdef int close_politely(self, int fd, Entry* e, bytes payload, int code, str reason, object cause) except -1:
+        raise NotImplementedError
+
+    cdef int lose(self, int fd, Entry* e, object cause) except -1:
+        raise NotImplementedError
