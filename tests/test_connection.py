@@ -123,7 +123,7 @@ def test_the_app_closes_with_its_code_and_reason(engine_name: str) -> None:
     handlers.on_message = lambda conn, message: conn.close(4001, "né")
     with served(handlers, engine=engine_name) as there, there.client() as client:
         client.send("x")
-        eventually(lambda: closed)
+        eventually(lambda: closed and client.close_code)
         assert (client.close_code, client.close_reason) == (4001, "né")
     [close] = closed
     assert (close.code, close.reason, close.cause, close.clean) == (4001, "né", Cause.APP_CLOSED, True)
@@ -208,6 +208,5 @@ def test_a_blocking_handler_sends_closes_and_pings_from_its_thread(engine_name: 
     with served(handlers, engine=engine_name) as there, there.client() as client:
         client.send("x")
         assert [client.recv(timeout=WAIT_S) for _ in range(2)] == ["one", "two"]
-        eventually(lambda: closed)
-        assert client.close_code == 4000
+        eventually(lambda: client.close_code == 4000 and closed)
     assert (closed[0].code, closed[0].clean) == (4000, True)

@@ -489,6 +489,33 @@ def test_a_flood_on_many_connections_waits_for_the_pool(engine_name: str) -> Non
         eventually(lambda: there.counters["connections_open"] == 0)
 
 
+def test_a_flood_into_a_full_pool_stays_in_the_kernel(engine_name: str) -> None:
+    handlers = Handlers()
+    go = threading.Event()
+    received = 0
+
+    @handlers.on_message
+    @blocking
+    def work(conn: Any, message: Any) -> None:
+        nonlocal received
+        go.wait(WAIT_S)
+        received += 1
+
+    frame = masked(b"x" * 1000)
+    with served(handlers, engine=engine_name, threads=1, thread_queue=0) as there, there.socket() as first, there.socket() as other:
+        upgrade(first)
+        upgrade(other)
+        first.sendall(masked(b"takes the only thread"))
+        eventually(lambda: pending(there) == 1)
+        read = there.counters["bytes_in"]
+        sent = flood(other, frame)
+        read = there.counters["bytes_in"] - read
+        assert sent > 10 * read, f"{read} of {sent} bytes were read while the pool was full"
+        assert pending(there) == 1
+        go.set()
+        eventually(lambda: received == 1 + sent // len(frame), "messages were lost")
+
+
 def pending(there: Served) -> int:
     return there.server.worker._pool.pending
 
@@ -518,7 +545,8 @@ def test_a_handler_that_raises_is_logged_counted_and_its_connection_closed_with_
         eventually(lambda: len(closes) == 2)
         assert there.counters["handler_errors"] == (1 if hook == "on_message" else 2)
     assert (closes[0].code, closes[0].cause) == (1011, Cause.HANDLER_ERROR)
-    assert f"{hook} failed; connection 1 on /where" in caplog.text
+    assert f"{hook} of connection 1 on /where from ('127.0.0.1', " in caplog.text
+    assert "failed; it is closed with 1011" in caplog.text
     assert "ValueError: a mistake of the app" in caplog.text
 
 

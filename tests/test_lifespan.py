@@ -124,6 +124,29 @@ def test_a_failing_stop_is_logged_and_the_others_stop_all_the_same(
     assert "in close_database" in caplog.text
 
 
+def test_a_start_that_is_cancelled_stops_what_had_started() -> None:
+    order: list[str] = []
+    slow = Handlers()
+
+    @slow.on_start
+    async def wait(worker: Any) -> None:
+        order.append("waits")
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        pool = ThreadPool(1, 0, asyncio.get_running_loop())
+        lifespan = Lifespan(App.of({"/a": noting("a", order), "/b": slow}), pool)
+        start = asyncio.ensure_future(lifespan.start(WORKER, stop_timeout_s=1.0))
+        while "waits" not in order:
+            await asyncio.sleep(0)
+        start.cancel()
+        await asyncio.wait([start])
+        assert start.cancelled()
+
+    asyncio.run(main())
+    assert order == ["a starts", "waits", "a stops"]
+
+
 def test_a_stop_that_never_ends_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
     order: list[str] = []
     stuck = Handlers()

@@ -274,6 +274,11 @@ def test_a_server_starts_once() -> None:
     asyncio.run(main())
 
 
+def test_before_the_start_nobody_is_there() -> None:
+    worker = Server(Handlers(), port=0).worker
+    assert (worker.connections, worker.broadcast("x")) == ([], 0)
+
+
 def test_two_servers_share_a_loop(engine_name: str) -> None:
     async def main() -> None:
         async with Server(echoing(), port=0, engine=engine_name) as one, Server(echoing(), port=0, engine=engine_name) as other:
@@ -343,6 +348,36 @@ def test_a_second_signal_ends_a_stop_at_once(engine_name: str) -> None:
             process.send_signal(signal.SIGTERM)
             out, _ = process.communicate(timeout=WAIT_S)
     assert (out, process.returncode) == ("stopped\nthe end\n", 0)
+
+
+def test_a_signal_while_on_start_is_pending_ends_the_start(engine_name: str) -> None:
+    code = """
+import asyncio, sys
+from unlimitedws import Handlers, Server
+handlers, slow = Handlers(), Handlers()
+handlers.on_stop = lambda worker: print("stopped", flush=True)
+
+@slow.on_start
+async def wait(worker):
+    print("starting", flush=True)
+    await asyncio.Event().wait()
+
+Server({"/a": handlers, "/b": slow}, port=0, engine=sys.argv[1]).run()
+print("the end", flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code, engine_name], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "starting\n"
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=WAIT_S)
+    assert (out, process.returncode) == ("stopped\nthe end\n", 0)
+
+
+def test_run_tells_what_keeps_it_from_starting() -> None:
+    handlers = Handlers()
+    handlers.on_start = lambda worker: 1 / 0
+    with pytest.raises(StartFailed, match="ZeroDivisionError"):
+        Server(handlers, port=0).run()
 
 
 def test_run_works_in_a_thread_where_signals_are_not_its_own() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -73,7 +74,7 @@ def test_a_future_has_the_result_or_the_error() -> None:
             await pool.run(lambda: fail(KeyError("x")))
         for unfit in (SystemExit(1), StopIteration()):  # the first would end the loop, the second no future takes
             with pytest.raises(RuntimeError, match=type(unfit).__name__):
-                await pool.run(lambda unfit=unfit: fail(unfit))
+                await pool.run(partial(fail, unfit))
 
     on_loop(test)
 
@@ -124,7 +125,7 @@ def test_it_goes_on_with_the_threads_there_are_when_the_machine_gives_no_more(
     monkeypatch.setattr(threading.Thread, "start", limited)
 
     async def test(pool: ThreadPool) -> None:
-        assert await asyncio.gather(*(pool.run(lambda i=i: i) for i in range(5))) == list(range(5))
+        assert await asyncio.gather(*(pool.run(partial(int, i)) for i in range(5))) == list(range(5))
 
     on_loop(test, threads=3)
     assert caplog.text.count("going on with 1 of 3") == 1
@@ -147,7 +148,7 @@ def test_calls_begin_in_the_order_in_which_they_were_given() -> None:
     order: list[int] = []
 
     async def test(pool: ThreadPool) -> None:
-        await asyncio.gather(*(pool.run(lambda i=i: order.append(i)) for i in range(50)))
+        await asyncio.gather(*(pool.run(partial(order.append, i)) for i in range(50)))
 
     on_loop(test, threads=1)
     assert order == list(range(50))
@@ -174,7 +175,7 @@ def test_the_pool_is_full_at_threads_plus_queue_and_tells_when_it_is_not() -> No
 def test_nothing_finished_is_left_unseen_when_many_threads_finish_at_once() -> None:
     async def test(pool: ThreadPool) -> None:
         for _ in range(20):
-            assert await asyncio.gather(*(pool.run(lambda i=i: i) for i in range(100))) == list(range(100))
+            assert await asyncio.gather(*(pool.run(partial(int, i)) for i in range(100))) == list(range(100))
         assert pool.pending == 0
 
     on_loop(test, threads=8, queue=100)
@@ -198,7 +199,7 @@ def test_an_idle_thread_keeps_nothing_of_its_last_call_alive() -> None:
     async def test(pool: ThreadPool) -> None:
         thing = Thing()
         gone = weakref.ref(thing)
-        await pool.run(lambda thing=thing: None)
+        await pool.run(partial(id, thing))
         del thing
         await until(lambda: gone() is None)
 

@@ -142,6 +142,18 @@ def test_a_stop_closes_everyone_with_1001_and_refuses_newcomers(engine_name: str
     assert closes == [(1001, "server is stopping", Cause.DRAIN, True)] * 10
 
 
+def test_a_worker_that_stops_listening_keeps_its_connections(engine_name: str) -> None:
+    with served(echoing(), engine=engine_name) as there, there.client() as client, socket.socket() as late:
+        there.call(there.server.worker.stop_listening)
+        late.settimeout(0.2)
+        late.connect(("127.0.0.1", there.port))  # into the kernel's queue, where it waits
+        late.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(TimeoutError):
+            late.recv(1)
+        client.send("still served")
+        assert client.recv(timeout=WAIT_S) == "still served"
+
+
 def test_a_stop_goes_in_paced_batches(engine_name: str) -> None:
     ended: list[float] = []
     handlers = Handlers()

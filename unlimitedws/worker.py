@@ -23,6 +23,9 @@ from unlimitedws.wire.closing import GOING_AWAY
 
 log = logging.getLogger("unlimitedws.worker")
 
+HANDSHAKES_S = 0.5
+"""At a stop: time for requests that are on their way already; then the drain cuts those that dawdle."""
+
 GRACE_S = 1.0
 """After the deadline: what cancelled coroutines and the last on_close and on_stop hooks may still take."""
 
@@ -83,6 +86,7 @@ class Worker:
             return
         deadline = time.monotonic() + self.config.stop_timeout_s
         self.stop_listening()
+        await self._until(lambda: not self._row[INDEX["handshakes_pending"]], min(deadline, time.monotonic() + HANDSHAKES_S))
         await self._drain(code, reason, deadline)
         await self._until(lambda: self._dispatch.is_idle, deadline)
         await self._cancel_pending()

@@ -33,7 +33,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
             cwd=folder, check=True, capture_output=True, text=True, timeout=INSTALL_S,
         )  # fmt: skip
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"npm cannot install ws (is its registry reachable? try: npm ci in tests/clients): {error.stderr}")
+        pytest.skip(f"npm cannot install ws (is its registry reachable? try: npm ci in tests/clients): {error.stderr!s}")
     return folder
 
 
@@ -46,7 +46,8 @@ def test_npm_ws_gets_back_what_it_sends(engine_name: str, scripts: Path) -> None
         ran = subprocess.run(["node", "echo.mjs", there.url("/")], cwd=scripts, capture_output=True, text=True, timeout=60)
         assert ran.returncode == 0, ran.stderr
         eventually(lambda: closes)
+    # Our answer to its Close carries the code alone.
     assert json.loads(ran.stdout) == {
-        "echoed": 15, "sent": 15, "wrong": 0, "pong": True, "protocol": "chat", "code": 4001, "reason": "",  # our answer to its Close carries the code alone
+        "echoed": 15, "sent": 15, "wrong": 0, "pong": True, "protocol": "chat", "code": 4001, "reason": "",
     }  # fmt: skip
     assert (closes[0].code, closes[0].reason, closes[0].cause, closes[0].clean) == (4001, "done", Cause.PEER_CLOSED, True)

@@ -1,4 +1,4 @@
-"""Workers that die, and code that changes: what clients and the operator see of it."""
+"""Workers and templates that die: what clients and the operator see of it."""
 
 from __future__ import annotations
 
@@ -6,42 +6,11 @@ import os
 import re
 import signal
 import socket
-import time
 
-import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import ECHO, Running, is_alive, until
-
-VERSIONED = """
-from unlimitedws import Handlers
-
-handlers = Handlers()
-
-@handlers.on_message
-def tell(conn, message):
-    conn.send("VERSION")
-"""
-
-
-def version(number: int) -> str:
-    return VERSIONED.replace("VERSION", f"version {number}")
-
-
-def answer(server: Running) -> str | bytes:
-    """What a new client is told; nothing where its worker left meanwhile."""
-    try:
-        with server.connect() as client:
-            client.send("?")
-            return client.recv(timeout=10)
-    except ConnectionClosed:
-        return ""
-
-
-def rewrite(server: Running, source: str) -> None:
-    (server.folder / "app.py").write_text(source)
-
+from tests.supervisor.running import ECHO, is_alive, until
 
 # ---- death
 
@@ -212,103 +181,3 @@ def test_a_template_that_does_not_fork_is_replaced(run: Run) -> None:
     server.says(rf"template process {template} does not fork; killing it", timeout_s=20)
     server.successors(worker, workers=1)
     assert server.echoes()
-
-
-# ---- reload
-
-
-def test_sighup_brings_fresh_code_to_every_slot_and_closes_old_clients_with_1012(run: Run, engine_name: str) -> None:
-    server = run(source=version(1), workers=2, engine=engine_name).ready()
-    client = server.connect()
-    assert answer(server) == "version 1"
-    before = server.workers()
-    rewrite(server, version(2))
-    server.signal(signal.SIGHUP)
-    server.says("reloaded app:handlers")
-    server.successors(*before, workers=2)
-    assert {answer(server) for _ in range(8)} == {"version 2"}
-    with pytest.raises(ConnectionClosed) as closed:
-        client.recv(timeout=10)
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1012
-    until(lambda: not any(is_alive(pid) for pid in before))
-    stats = server.stats
-    assert (stats["reloads"], stats["restarts"]) == (1, 0)
-    assert stats["total"]["closes"]["drain"] == 1
-    assert len([process for process in stats["processes"] if process["role"] == "template"]) == 1
-
-
-def test_the_port_is_open_all_through_a_reload(run: Run) -> None:
-    server = run(source=version(1), workers=2).ready()
-    port = server.port
-    rewrite(server, version(2))
-    server.signal(signal.SIGHUP)
-    while "reloaded app:handlers" not in server.log:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
-
-
-IMPORT_FAILS = "raise RuntimeError('broken code')"
-ON_START_FAILS = version(2) + "@handlers.on_start\ndef no(worker):\n    raise OSError('no')\n"
-
-
-@pytest.mark.parametrize("broken", [IMPORT_FAILS, ON_START_FAILS], ids=["import fails", "on_start fails"])
-def test_code_that_does_not_start_changes_nothing(run: Run, broken: str) -> None:
-    server = run(source=version(1), workers=2).ready()
-    server.expected = "Traceback (most recent call last)"
-    workers, template = server.workers(), server.template()
-    rewrite(server, broken)
-    server.signal(signal.SIGHUP)
-    server.says(r"reload failed|goes on with the code it has")
-    assert server.workers() == workers
-    assert answer(server) == "version 1"
-    until(lambda: [p["pid"] for p in server.stats["processes"] if p["role"] == "template"] == [template])
-    rewrite(server, version(3))
-    server.signal(signal.SIGHUP)
-    server.says("reloaded app:handlers")
-    server.successors(*workers, workers=2)
-    assert answer(server) == "version 3"
-
-
-def test_many_reloads_leave_nothing_behind(run: Run) -> None:
-    server = run(source=version(1), workers=2).ready()
-    descriptors = len(os.listdir(f"/proc/{server.pid}/fd"))
-    for number in range(2, 7):
-        rewrite(server, version(number))
-        server.signal(signal.SIGHUP)
-        until(lambda number=number: server.stats["reloads"] == number - 1)  # type: ignore[misc]
-        until(lambda number=number: answer(server) == f"version {number}")  # type: ignore[misc]
-    until(lambda: len(server.stats["processes"]) == 4)
-    until(lambda: len(os.listdir(f"/proc/{server.pid}/fd")) <= descriptors)
-
-
-def test_with_reload_a_changed_file_restarts_the_workers(run: Run) -> None:
-    source = "import helper\n" + VERSIONED.replace('"VERSION"', "helper.version")
-    server = run(source=version(1), files={"helper.py": "version = 'version 2'\n"}, workers=1, reload=True).ready()
-    assert answer(server) == "version 1"
-    rewrite(server, source)
-    server.says("app.py changed")
-    until(lambda: answer(server) == "version 2")
-    reloads = server.stats["reloads"]
-    (server.folder / "helper.py").write_text("version = 'version 3'\n")
-    until(lambda: answer(server) == "version 3")
-    assert server.stats["reloads"] > reloads
-
-
-def test_with_reload_broken_code_is_reported_and_the_next_change_tried(run: Run) -> None:
-    server = run(source=version(1), workers=1, reload=True).ready()
-    server.expected = "Traceback (most recent call last)"
-    rewrite(server, "this is no Python")
-    server.says("reload failed, the workers go on with the code they have")
-    assert answer(server) == "version 1"
-    time.sleep(0.01)  # another modification time
-    rewrite(server, version(2))
-    until(lambda: answer(server) == "version 2")
-
-
-def test_a_stop_in_the_middle_of_a_reload_leaves_nothing_behind(run: Run) -> None:
-    server = run(source=version(1), workers=2).ready()
-    rewrite(server, "print('importing', flush=True)\nimport time\ntime.sleep(60)")
-    server.signal(signal.SIGHUP)
-    server.says("importing")
-    server.signal(signal.SIGTERM)
-    assert server.ends(10) == 0

@@ -149,6 +149,8 @@ class Reader:
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data`, the next bytes of the stream, completes."""
+        if not self._partial and self._message is None and (event := self._lone_message(data)):
+            return [event]
         events: list[Event] = []
         position, end = 0, len(data)
         try:
@@ -163,6 +165,24 @@ class Reader:
             self._message = None
             events.append(violation.event)
         return events
+
+    def _lone_message(self, data: bytes) -> MessageEvent | None:
+        """`data` as one short message in one frame, by far the most usual thing to come; None: anything else.
+
+        A shortcut through `_read_whole`, which costs half as much again: it takes nothing that needs judging."""
+        length = len(data) - 6
+        if not 0 < length < 126 or data[1] != length | MASK or length > self.max_whole or length > self._message_bytes or self._done:
+            return None
+        pad = (data[2:6] * 32)[:length]
+        payload = (int.from_bytes(data[6:], "little") ^ int.from_bytes(pad, "little")).to_bytes(length, "little")
+        if data[0] == FIN | BINARY:
+            return ("binary", payload)
+        if data[0] == FIN | TEXT:
+            try:
+                return ("text", payload.decode())
+            except UnicodeDecodeError:
+                return None
+        return None
 
     def _read_whole(self, data: bytes, position: int, events: list[Event]) -> int:
         """Reads frames as long as they are whole and regular; the position of the first that is not."""

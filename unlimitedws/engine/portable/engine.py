@@ -87,6 +87,7 @@ class Engine:
         self._take_state()
         self._take_hooks()
         self.reader = Reader(config.message_bytes)
+        self._receive_bytes: int = config.receive_bytes
         self.output = Output(self)
         self.acceptor = Acceptor(self)
         self.hand = Hand(self)
@@ -340,7 +341,7 @@ class Engine:
     def read(self, fd: int) -> bytes:
         """What has come, at most one receive buffer; b"" where nothing did, the end included, which is dealt with."""
         try:
-            data = os.read(fd, self.config.receive_bytes)
+            data = os.read(fd, self._receive_bytes)
         except BlockingIOError:
             return b""
         except OSError as error:
@@ -352,31 +353,49 @@ class Engine:
         return data
 
     def read_frames(self, fd: int) -> None:
+        """Reads one receive buffer and handles it. The hottest lines of this engine: little is called here."""
         table = self.table
-        endpoint = self.routes.endpoints[table.routes[fd]]
-        if self._stalled[endpoint] and table.phases[fd] == OPEN:
+        if self._stalled[self.routes.endpoints[table.routes[fd]]] and table.phases[fd] == OPEN:
             self.wait_for_room(fd)
             return
-        data = self.read(fd)
-        if data:
-            table.seen[fd] = self.now
+        try:
+            data = os.read(fd, self._receive_bytes)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self.stream_ended(fd, error.errno or ECONNRESET)
+            return
+        if not data:
+            self.stream_ended(fd, 0)
+            return
+        self._bytes_in += len(data)
+        table.seen[fd] = self.now
+        if table.flags[fd] & PARTIAL:
             self.consume(fd, self.parse(fd, data))
+            return
+        events = self.reader.feed(data)
+        if not self.reader.is_clean:
+            self.lend_reader(fd)
+        self.consume(fd, events)
 
     def parse(self, fd: int, data: bytes) -> list[Event]:
         """The events of `data`; only a connection in the middle of something has a reader of its own."""
-        reader = self.reader
         if not self.table.flags[fd] & PARTIAL:
-            events = reader.feed(data)
-            if not reader.is_clean:
-                self._readers[fd] = reader
-                self.table.flags[fd] |= PARTIAL
-                self.reader = self._spare_readers.pop() if self._spare_readers else Reader(self.config.message_bytes)
+            events = self.reader.feed(data)
+            if not self.reader.is_clean:
+                self.lend_reader(fd)
             return events
         reader = self._readers[fd]
         events = reader.feed(data)
         if reader.is_clean:
             self.return_reader(fd)
         return events
+
+    def lend_reader(self, fd: int) -> None:
+        """The reader has begun something of this connection: it stays with it until that is finished."""
+        self._readers[fd] = self.reader
+        self.table.flags[fd] |= PARTIAL
+        self.reader = self._spare_readers.pop() if self._spare_readers else Reader(self.config.message_bytes)
 
     def return_reader(self, fd: int) -> None:
         reader = self._readers.pop(fd, None)
@@ -489,7 +508,8 @@ class Engine:
                 if hook is None:
                     continue
                 if connection is None:
-                    connection = self._current_connection = self.existing(fd) or Connection(self, fd, id)
+                    connection = (self.existing(fd) if fd in self._kept else None) or Connection(self, fd, id)
+                    self._current_connection = connection
                 try:
                     hook(connection, event[1])
                 except BaseException as error:
@@ -513,9 +533,13 @@ class Engine:
         if handled and phases[fd] == OPEN:
             table.since[fd] = self.now
         self._current_connection = None
-        if connection is not None and phases[fd] == OPEN and fd not in self._kept and sys.getrefcount(connection) > OURS:
+        self.current = -1
+        if connection is not None and sys.getrefcount(connection) > OURS and connection.fd == fd and fd not in self._kept:
             self.keep(fd, connection)
-        self.finish(fd)
+        if fd in self.output.unsent and not flags[fd] & BLOCKED:
+            self.output.flush(fd)
+        if phases[fd] == LINGER:
+            self.finish(fd)
 
     def must_wait(self, fd: int, endpoint: int, handled: int) -> bool:
         """Before an event: whether it and the rest have to wait."""

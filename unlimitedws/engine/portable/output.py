@@ -51,6 +51,12 @@ class Output:
     def send(self, fd: int, frame: bytes) -> bool:
         """Queues a message for an open connection, by its policy; True: queued, and under high water."""
         size = len(frame)
+        if fd == self.engine.current and fd not in self.unsent and size <= self.high_water and not self.table.flags[fd] & BROKEN:
+            # The usual case, an answer: `put` without its questions.
+            self.unsent[fd] = [frame]
+            self.table.queued[fd] = size
+            self.messages_out += 1
+            return True
         queued = self.table.queued[fd]
         if queued + size > self.high_water and not self.makes_room(fd, size):
             return False

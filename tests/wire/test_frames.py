@@ -1,0 +1,219 @@
+"""Frames: packing, and readers that must agree with each other and with wsproto on any stream cut anywhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from wsproto.frame_protocol import FrameProtocol, ParseFailed
+
+from tests.engine.test_contract_frames import BROKEN_RULES
+from tests.peer import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, pack, pack_close, parse
+from unlimitedws.engine import why_not_native
+from unlimitedws.wire.closing import Cause
+from unlimitedws.wire.frames import Event, Reader, pack_frame, pack_head, unmask
+
+LIMIT = 1000
+
+
+def native_reader(limit: int) -> Any:
+    if why := why_not_native():
+        pytest.fail(f"the native codec is not built ({why}); set UNLIMITEDWS_TEST_ENGINES=portable to test without it")
+    from unlimitedws.engine import codec
+
+    return codec.PyReader(limit)
+
+
+READERS: dict[str, Callable[[int], Any]] = {
+    "portable": Reader,
+    "portable, every frame by wsproto": lambda limit: Reader(limit, max_whole=-1),
+    "native": native_reader,
+}
+
+
+@pytest.fixture(params=READERS)
+def make(request: pytest.FixtureRequest) -> Callable[[int], Any]:
+    if request.param == "native" and "native" not in os.environ.get("UNLIMITEDWS_TEST_ENGINES", "native"):
+        pytest.skip("UNLIMITEDWS_TEST_ENGINES leaves out the native engine")
+    return READERS[request.param]
+
+
+def feed(reader: Any, pieces: Sequence[bytes]) -> list[Event]:
+    return [event for piece in pieces for event in reader.feed(piece)]
+
+
+def cut(stream: bytes, at: Sequence[int]) -> list[bytes]:
+    edges = [0, *sorted({min(place, len(stream)) for place in at}), len(stream)]
+    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+
+
+STREAMS: dict[str, tuple[bytes, list[Event]]] = {
+    "text": (pack(TEXT, "déjà vu 😀".encode()), [("text", "déjà vu 😀")]),
+    "binary": (pack(BINARY, b"\x00\xff"), [("binary", b"\x00\xff")]),
+    "empty": (pack(TEXT) + pack(BINARY), [("text", ""), ("binary", b"")]),
+    "16-bit length": (pack(BINARY, b"x" * 126), [("binary", b"x" * 126)]),
+    "ping and pong": (pack(PING, b"a") + pack(PONG, b"b"), [("ping", b"a"), ("pong", b"b")]),
+    "fragments": (
+        pack(TEXT, b"\xf0\x9f", fin=False) + pack(PING) + pack(CONTINUATION, b"\x98", fin=False) + pack(CONTINUATION, b"\x80!"),
+        [("ping", b""), ("text", "😀!")],
+    ),
+    "empty fragments": (
+        pack(BINARY, fin=False) + pack(CONTINUATION, fin=False) + pack(CONTINUATION, b"end") + pack(TEXT, b"x"),
+        [("binary", b"end"), ("text", "x")],
+    ),
+    "close": (pack_close(1000, "bye") + pack(TEXT, b"unheard"), [("close", 1000, "bye")]),
+    "empty close": (pack(CLOSE), [("close", 1005, "")]),
+    "close in a message": (pack(TEXT, b"half", fin=False) + pack_close(1001), [("close", 1001, "")]),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_stream_cut_anywhere_gives_the_same_events(make: Callable[[int], Any], name: str) -> None:
+    stream, events = STREAMS[name]
+    for place in range(len(stream)):
+        assert feed(make(LIMIT), cut(stream, [place])) == events, place
+    assert feed(make(LIMIT), [stream[i : i + 1] for i in range(len(stream))]) == events
+
+
+@pytest.mark.parametrize("rule", BROKEN_RULES)
+def test_every_broken_rule_cut_anywhere_is_one_violation(make: Callable[[int], Any], rule: str) -> None:
+    stream, code = BROKEN_RULES[rule]
+    causes = {1002: Cause.PROTOCOL_ERROR, 1007: Cause.INVALID_DATA, 1009: Cause.MESSAGE_TOO_BIG}
+    for place in range(len(stream)):
+        reader = make(LIMIT)
+        assert feed(reader, cut(stream, [place])) == [("violation", causes[code], code)], place
+        assert not reader.is_clean
+        assert reader.feed(pack(TEXT, b"unheard")) == []
+
+
+def test_a_reader_is_clean_only_between_messages(make: Callable[[int], Any]) -> None:
+    reader = make(LIMIT)
+    assert reader.is_clean
+    stream = pack(TEXT, b"ab", fin=False) + pack(PING) + pack(CONTINUATION, b"cd")
+    for byte in stream[:-1]:
+        reader.feed(bytes((byte,)))
+        assert not reader.is_clean
+    assert reader.feed(stream[-1:]) == [("text", "abcd")]
+    assert reader.is_clean
+    reader.feed(pack(CLOSE))
+    assert not reader.is_clean
+
+
+def test_a_cleared_reader_is_as_new() -> None:
+    for stream in (pack(TEXT, b"half", fin=False), pack(TEXT, b"half")[:7], pack(CLOSE), pack(TEXT, b"\xff")):
+        reader = Reader(LIMIT)
+        reader.feed(stream)
+        reader.clear()
+        assert reader.is_clean
+        assert reader.feed(pack(TEXT, b"new")) == [("text", "new")]
+
+
+def test_text_fails_fast_inside_a_frame_that_is_still_arriving(make: Callable[[int], Any]) -> None:
+    for bad in (b"\xc0", b"\xf5", b"\xed\xa0", b"\xf4\x90", b"\xe0\x80", b"ok\xff"):
+        frame = pack(TEXT, bad + b"x" * 50)
+        events: list[Event] = []
+        reader = make(LIMIT)
+        for i in range(6 + len(bad)):
+            events += reader.feed(frame[i : i + 1])
+        assert events == [("violation", Cause.INVALID_DATA, 1007)], bad
+
+
+def test_the_size_is_judged_before_the_payload_comes(make: Callable[[int], Any]) -> None:
+    assert make(LIMIT).feed(pack(BINARY, announced=LIMIT + 1)) == [("violation", Cause.MESSAGE_TOO_BIG, 1009)]
+    assert make(LIMIT).feed(pack(BINARY, announced=1 << 40)) == [("violation", Cause.MESSAGE_TOO_BIG, 1009)]
+    assert make(LIMIT).feed(pack(BINARY, announced=LIMIT)) == []
+
+
+def test_a_message_of_thousands_of_one_byte_fragments_arrives(make: Callable[[int], Any]) -> None:
+    count = 20_000
+    reader = make(count + 1)
+    stream = pack(BINARY, b"x", fin=False) + pack(CONTINUATION, b"x", fin=False) * (count - 1) + pack(CONTINUATION, b"y")
+    assert feed(reader, cut(stream, range(0, len(stream), 65_536))) == [("binary", b"x" * count + b"y")]
+
+
+# ---- on random streams all readers agree
+
+payloads = st.one_of(st.binary(max_size=140), st.text(max_size=60).map(str.encode), st.sampled_from([b"x" * 999, b"x" * 1001, b"\xed\xa0"]))
+keys = st.sampled_from([b"\0\0\0\0", b"\x01\x23\x45\x67", b"\xff\x80\x7f\x01"])
+good_frames = st.builds(
+    pack, st.sampled_from([TEXT, BINARY, TEXT, BINARY, CONTINUATION, CONTINUATION, PING, PONG]), payloads, fin=st.booleans(), key=keys
+)
+closes = st.builds(pack_close, st.sampled_from([1000, 1001, 1005, 3000, 4999, 999, 1013]), st.text(max_size=20))
+odd_frames = st.builds(
+    pack, st.integers(0, 15), st.binary(max_size=130), fin=st.booleans(), rsv=st.sampled_from([0, 0, 0, 1, 2, 4]),
+    key=st.sampled_from([b"\x01\x23\x45\x67"] * 4 + [None]),
+)  # fmt: skip
+streams = st.lists(st.one_of(good_frames, good_frames, good_frames, good_frames, closes, odd_frames, st.binary(max_size=20)), max_size=8).map(
+    b"".join
+)
+cuts = st.lists(st.integers(0, 3000), max_size=12)
+
+# A broken head may be judged at its second byte or at its last: what follows brings every reader to the same point.
+TAIL = pack(BINARY, b"\0" * 30) * 2
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(streams, cuts)
+@example(pack(TEXT, b"\xed\xa0", fin=False), [])
+def test_random_streams_cut_at_random_give_the_same_events_on_all_readers(stream: bytes, at: list[int]) -> None:
+    stream += TAIL
+    expected = Reader(LIMIT).feed(stream)
+    assert feed(Reader(LIMIT), cut(stream, at)) == expected
+    assert feed(Reader(LIMIT, max_whole=-1), cut(stream, at)) == expected
+    if why_not_native() is None:
+        assert feed(native_reader(LIMIT), cut(stream, at)) == expected
+
+
+@settings(max_examples=200, deadline=None)
+@given(streams, cuts)
+def test_random_streams_give_what_wsproto_makes_of_them(stream: bytes, at: list[int]) -> None:
+    stream += TAIL
+    ours, theirs = feed(Reader(1 << 30), cut(stream, at)), events_of_wsproto(stream)
+    if ours[-1:] == [("violation", Cause.INVALID_DATA, 1007)]:  # of a surrogate wsproto waits for the third byte, and what is there is no text
+        assert theirs[-1][0] == "violation"
+        ours, theirs = ours[:-1], theirs[:-1]
+    assert ours == theirs
+
+
+def events_of_wsproto(stream: bytes) -> list[Event]:
+    """What wsproto's own FrameProtocol finds, as our events."""
+    server = FrameProtocol(client=False, extensions=[])
+    server.receive_bytes(stream)
+    events: list[Event] = []
+    message: Any = None
+    try:
+        for frame in server.received_frames():
+            if frame.opcode == CLOSE:
+                code, reason = frame.payload
+                events.append(("close", int(code), str(reason)))
+            elif frame.opcode in (PING, PONG):
+                events.append(("ping" if frame.opcode == PING else "pong", bytes(frame.payload)))  # type: ignore[arg-type]
+            else:
+                message = frame.payload if message is None else message + frame.payload
+                if frame.message_finished:
+                    events.append(("text" if frame.opcode == TEXT else "binary", message))
+                    message = None
+    except ParseFailed as error:
+        causes = {1002: Cause.PROTOCOL_ERROR, 1007: Cause.INVALID_DATA}
+        events.append(("violation", causes[int(error.code)], int(error.code)))
+    return events
+
+
+# ---- packing
+
+
+@pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65535, 65536])
+@pytest.mark.parametrize("fin", [False, True])
+def test_a_packed_frame_is_read_back(length: int, fin: bool) -> None:
+    payload = b"p" * length
+    assert parse(pack_frame(BINARY, payload, fin=fin)) == ((BINARY, payload, fin), b"")
+    assert pack_frame(BINARY, memoryview(payload), fin=fin) == pack_head(BINARY, length, fin=fin) + payload
+
+
+@given(st.binary(max_size=300), st.binary(min_size=4, max_size=4))
+def test_unmask_is_xor_with_the_repeated_key(payload: bytes, key: bytes) -> None:
+    assert unmask(payload, key) == bytes(byte ^ key[i % 4] for i, byte in enumerate(payload))
