@@ -71,6 +71,7 @@ class Served:
 def served(handlers: Any, *, loop_factory: Any = None, **settings: Any) -> Iterator[Served]:
     """Serves `handlers` on a free port; at the end everything borrowed must have been given back."""
     settings = {"stop_timeout_s": 5.0, **settings}
+    gc.collect()  # what an earlier test dropped must not be missed below
     before = descriptors()
     with running_loop(loop_factory) as loop:
         server = Server(handlers, port=0, **settings)

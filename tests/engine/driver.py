@@ -110,7 +110,7 @@ class Driver:
             quiet = 0 if self.read() or busy else quiet + 1
 
     def read(self) -> bool:
-        return any([peer.read() for peer in self.peers if not peer.ended and peer.fileno() >= 0])
+        return sum(peer.read() for peer in self.peers if not peer.ended and peer.fileno() >= 0) > 0
 
     def sweep(self) -> None:
         """One whole sweep of the clock hand."""

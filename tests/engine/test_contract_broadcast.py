@@ -71,10 +71,11 @@ def test_a_broadcast_raises_what_send_raises(drive: Drive) -> None:
         driver.engine.broadcast(b"\xff", text=True)
     with pytest.raises(TypeError):
         driver.engine.broadcast("hello", [object()])
+    other = drive()
+    other.connect()
+    theirs = other.engine.connections()
     with pytest.raises(ValueError, match="another"):
-        other = drive()
-        other.connect()
-        driver.engine.broadcast("hello", other.engine.connections())
+        driver.engine.broadcast("hello", theirs)
 
 
 def test_broadcasts_of_one_turn_reach_a_peer_together_and_in_order_with_its_own(drive: Drive) -> None:

@@ -161,7 +161,7 @@ def test_send_is_false_over_high_water_and_the_message_is_queued(drive: Drive) -
 
 def test_on_drain_comes_once_when_the_queue_fell_below_low_water(drive: Drive) -> None:
     queued: list[int] = []
-    driver, peer, connection = slow(drive, on_drain=lambda connection: queued.append(connection.queued_bytes))
+    driver, _peer, connection = slow(drive, on_drain=lambda connection: queued.append(connection.queued_bytes))
     connection.send(b"x" * 1000)
     driver.rest()
     assert queued == []  # it had not been over high water

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def feed(reader: Any, pieces: Sequence[bytes]) -> list[Event]:
 
 def cut(stream: bytes, at: Sequence[int]) -> list[bytes]:
     edges = [0, *sorted({min(place, len(stream)) for place in at}), len(stream)]
-    return [stream[a:b] for a, b in zip(edges, edges[1:], strict=False) if a < b]
+    return [stream[a:b] for a, b in pairwise(edges) if a < b]
 
 
 STREAMS: dict[str, tuple[bytes, list[Event]]] = {
@@ -147,9 +148,8 @@ odd_frames = st.builds(
     pack, st.integers(0, 15), st.binary(max_size=130), fin=st.booleans(), rsv=st.sampled_from([0, 0, 0, 1, 2, 4]),
     key=st.sampled_from([b"\x01\x23\x45\x67"] * 4 + [None]),
 )  # fmt: skip
-streams = st.lists(st.one_of(good_frames, good_frames, good_frames, good_frames, closes, odd_frames, st.binary(max_size=20)), max_size=8).map(
-    b"".join
-)
+any_frames = st.one_of(good_frames, good_frames, good_frames, good_frames, closes, odd_frames, st.binary(max_size=20))
+streams = st.lists(any_frames, max_size=8).map(b"".join)
 cuts = st.lists(st.integers(0, 3000), max_size=12)
 
 # A broken head may be judged at its second byte or at its last: what follows brings every reader to the same point.
@@ -173,7 +173,8 @@ def test_random_streams_cut_at_random_give_the_same_events_on_all_readers(stream
 def test_random_streams_give_what_wsproto_makes_of_them(stream: bytes, at: list[int]) -> None:
     stream += TAIL
     ours, theirs = feed(Reader(1 << 30), cut(stream, at)), events_of_wsproto(stream)
-    if ours[-1:] == [("violation", Cause.INVALID_DATA, 1007)]:  # of a surrogate wsproto waits for the third byte, and what is there is no text
+    if ours[-1:] == [("violation", Cause.INVALID_DATA, 1007)]:
+        # Of a surrogate wsproto waits for the third byte, and finds in its place what follows: another violation.
         assert theirs[-1][0] == "violation"
         ours, theirs = ours[:-1], theirs[:-1]
     assert ours == theirs

@@ -17,6 +17,15 @@ The guarantees, each tested on both engines (tests/engine):
   with 1011 (`Cause.HANDLER_ERROR`).
 - The same `Connection` object is given as long as anybody holds it; none is kept for an idle
   connection unless its `state` is set.
+- Once a connection's output is over high water, neither what was read already nor what lies in the
+  kernel is handled until it fell below low water. Every send() that was False for that reason is
+  followed by an on_drain (or the end).
+- In a connection's own input, its answers leave in one send() at the end of that input, or earlier
+  when they pass high water; what is sent from elsewhere leaves at the end of the loop's turn.
+- A Close from the peer is answered behind what is queued, and on_close is called right then. A close
+  of ours waits close_timeout_s for theirs, however much is queued; on_close is called at its end.
+- The idle limit counts messages from the peer only. Options of the listening socket (TCP_NODELAY,
+  SO_SNDBUF, ...) are its owner's business; accepted sockets inherit them.
 - The queue limit never refuses a message while the queue is empty: a healthy peer can be sent a
   message larger than the limit. Before the limit or the high-water mark is judged, the kernel is
   offered what waits.

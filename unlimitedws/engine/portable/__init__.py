@@ -1,12 +1,16 @@
 """The portable engine: the contract in pure Python, on select.epoll and raw descriptors.
 
-    engine.py       Engine: the turn of the loop, reading, handling, the ends of connections
+    engine.py       Engine: the turn of the loop, and what the floor above asks for; it stands on
+    reading.py      from readiness to bytes: new connections, requests, frames, ends of streams; which stands on
+    handling.py     events to handlers, as long as the connection may go on; on
+    ending.py       how connections are closed, failed and lost; on
+    core.py         the state of an engine
     table.py        one row of a few columns for each connection; routes.py: what rows share
     output.py       what waits for the kernel
     accepting.py    listeners, limits, running out of descriptors
     hand.py         the clock hand: deadlines, heartbeats, memory given back
     posting.py      calls from other threads
-    connection.py   the object that handlers get
+    connection.py   the object that handlers get; sockets.py: system calls on a bare descriptor
 
 The design is that of the native engine, and so are its three rules: a row is freed by `Engine.end` alone;
 sending never ends a connection; on_close and on_drain wait until no handler is on the stack.

@@ -13,7 +13,7 @@ from unlimitedws.engine.counters import INDEX
 from unlimitedws.wire.closing import Cause
 
 if TYPE_CHECKING:
-    from unlimitedws.engine.portable.engine import Engine
+    from unlimitedws.engine.portable.reading import Reading
 
 ACCEPTS = 64
 """Connections accepted for one readiness event; the rest comes with the next."""
@@ -27,7 +27,7 @@ REPORT_S = 30.0
 class Acceptor:
     """The listeners of one engine."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Reading) -> None:
         self.engine = engine
         self.listeners: dict[int, socket.socket] = {}
         self.paused = False

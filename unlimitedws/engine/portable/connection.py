@@ -11,7 +11,7 @@ from unlimitedws.wire.closing import Cause, Close, pack_close
 from unlimitedws.wire.frames import BINARY, MAX_CONTROL_BYTES, PING, TEXT, pack_frame, pack_head
 
 if TYPE_CHECKING:
-    from unlimitedws.engine.portable.engine import Engine
+    from unlimitedws.engine.portable.ending import Ending
 
 SHORT_TEXT = tuple(pack_head(TEXT, length) for length in range(MAX_CONTROL_BYTES + 1))
 SHORT_BINARY = tuple(pack_head(BINARY, length) for length in range(MAX_CONTROL_BYTES + 1))
@@ -40,7 +40,7 @@ class Connection:
 
     __slots__ = ("__weakref__", "_more", "engine", "fd", "id")
 
-    def __init__(self, engine: Engine, fd: int, id: int) -> None:
+    def __init__(self, engine: Ending, fd: int, id: int) -> None:
         self.engine = engine
         self.fd = fd
         self.id = id

@@ -10,7 +10,7 @@ from unlimitedws.wire.closing import TRY_AGAIN_LATER, Cause, Close, pack_close
 from unlimitedws.wire.frames import PONG, pack_frame
 
 if TYPE_CHECKING:
-    from unlimitedws.engine.portable.engine import Engine
+    from unlimitedws.engine.portable.handling import Handling
 
 JOIN_BYTES = 64 * 1024
 """Up to here, joining the pieces and one write() costs less than handing their list to writev()."""
@@ -33,7 +33,7 @@ class Pong:
 class Output:
     """The queues of all connections, by descriptor; a connection with nothing to write has none."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Handling) -> None:
         config = engine.config
         self.engine = engine
         self.table = engine.table

@@ -12,13 +12,13 @@ from unlimitedws.engine.portable.table import OPEN
 
 if TYPE_CHECKING:
     from unlimitedws.engine.portable.connection import Connection
-    from unlimitedws.engine.portable.engine import Engine
+    from unlimitedws.engine.portable.core import Core
 
 
 class Posting:
     """The queue between other threads and the engine's."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Core) -> None:
         self.engine = engine
         self.calls: deque[Callable[[], object]] = deque()
         self.lock = Lock()
