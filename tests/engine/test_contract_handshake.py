@@ -16,8 +16,7 @@ def test_a_clean_request_becomes_a_websocket(drive: Drive) -> None:
     driver = drive()
     peer = driver.connect()
     assert peer.head == (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " + ACCEPT + b"\r\n\r\n"
     )
     assert (driver.count("connections_opened"), driver.count("connections_open")) == (1, 1)
 

@@ -49,6 +49,7 @@ def fill(connection: Any, size: int = 1000) -> int:
         (bytearray(b"array"), None, Frame(BINARY, b"array")),
         (bytearray(b"array"), True, Frame(TEXT, b"array")),
         (memoryview(b"a view")[2:], None, Frame(BINARY, b"view")),
+        (memoryview(b"v.i.e.w")[::2], None, Frame(BINARY, b"view")),
         (memoryview(b"a view")[2:], True, Frame(TEXT, b"view")),
         (b"", None, Frame(BINARY, b"")),
         ("", None, Frame(TEXT, b"")),

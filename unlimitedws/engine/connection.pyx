@@ -90,6 +90,8 @@ cdef class Connection:
             opcode = codec.BINARY if text is False else codec.TEXT
             return self.engine.put(self.fd, self.entry, opcode, data, size, message, False) == 1
         check_message(message, text)
+        if type(message) is memoryview and not message.c_contiguous:
+            message = bytes(message)
         opcode = codec.TEXT if text else codec.BINARY
         PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
         try:

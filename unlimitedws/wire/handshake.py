@@ -151,9 +151,9 @@ def refusal(status: int, why: str, *headers: str, bodiless: bool = False) -> Ref
 def accept(key: bytes, subprotocol: str | None) -> bytes:
     """The 101 response (section 4.2.2)."""
     chosen = b"" if subprotocol is None else b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode("ascii")
-    return (
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: %b\r\n%b\r\n" % (accept_key(key), chosen)
+    return b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n" % (
+        accept_key(key),
+        chosen,
     )
 
 

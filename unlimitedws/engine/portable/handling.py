@@ -44,8 +44,10 @@ class Handling(Ending):
         self.current = fd
         following = iter(events)
         for event in following:
-            if phases[fd] == OPEN and (flags[fd] & (HELD | OVER) or handled or self._stalled[endpoint]) and self.must_wait(
-                fd, endpoint, handled
+            if (
+                phases[fd] == OPEN
+                and (flags[fd] & (HELD | OVER) or handled or self._stalled[endpoint])
+                and self.must_wait(fd, endpoint, handled)
             ):
                 self._waiting[fd] = [event, *following]
                 break
