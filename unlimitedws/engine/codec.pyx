@@ -92,22 +92,6 @@ cdef int measure_head(const uint8_t* p, size_t n, uint64_t* length) noexcept nog
     return MAX_HEAD if n >= MAX_HEAD else 0
 
 
-cdef bint announced_too_big(const uint8_t* p, size_t n, uint64_t so_far, uint64_t limit) noexcept nogil:
-    """Whether the length is complete and over the limit, even where the key has not arrived yet."""
-    cdef uint64_t size = 0
-    cdef int i
-    if n < 2 or p[0] & 0x08:
-        return False
-    if p[1] & 0x7F == 127 and n >= 10:
-        for i in range(8):
-            size = size << 8 | p[2 + i]
-    elif p[1] & 0x7F == 126 and n >= 4:
-        size = <uint64_t>p[2] << 8 | p[3]
-    else:
-        size = 0 if p[1] & 0x7F > 125 else p[1] & 0x7F
-    return so_far + size > limit
-
-
 cdef int take_head(Reader* r, uint8_t** at, uint8_t* end, uint64_t* length, const uint8_t** head) noexcept nogil:
     """The next frame head, from the input or collected over several reads; as `measure_head`."""
     cdef int size
@@ -241,8 +225,6 @@ cdef int next_event(Reader* r, uint8_t** at, uint8_t* end, uint64_t limit, Event
             if size < 0:
                 return violation(event, 1002)
             if size == 0:
-                if announced_too_big(r.head, r.head_size, r.message_size, limit):
-                    return violation(event, 1009)
                 return NEED_MORE
             r.head_size = 0
             opcode = head[0] & 0x0F
@@ -319,11 +301,14 @@ cdef object take_payload(int opcode, Event* event):
 
 cdef uint8_t TOKEN[256]    # RFC 9110, section 5.6.2
 cdef uint8_t BASE64[256]   # RFC 4648, section 4
+cdef uint8_t HOST[256]     # RFC 3986, section 2.3: unreserved characters
 
 for _c in bytearray(b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"):
     TOKEN[_c] = 1
 for _c in bytearray(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"):
     BASE64[_c] = 1
+for _c in bytearray(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-._~"):
+    HOST[_c] = 1
 
 
 cdef Py_ssize_t head_end(const uint8_t* p, size_t n, size_t searched) noexcept nogil:
@@ -458,14 +443,17 @@ cdef int parse_upgrade(const uint8_t* p, size_t n, size_t searched, Request* out
 
 
 cdef bint plain_host(const uint8_t* p, const uint8_t* end) noexcept nogil:
-    """A host and port of plain characters (RFC 3986, section 3.2.2, without escapes)."""
-    if p == end:
-        return False
-    while p < end:
-        if not (TOKEN[p[0]] or p[0] == b":" or p[0] == b"[" or p[0] == b"]") or p[0] == b"%":
-            return False
+    """A name or IPv4 address and perhaps a port (RFC 3986, section 3.2.2, without escapes and brackets)."""
+    cdef const uint8_t* start = p
+    while p < end and HOST[p[0]]:
         p += 1
-    return True
+    if p == start:
+        return False
+    if p < end and p[0] == b":":
+        p += 1
+        while p < end and b"0" <= p[0] <= b"9":
+            p += 1
+    return p == end
 
 
 def clean_upgrade(bytes head not None):

@@ -100,9 +100,10 @@ class Connection(Protocol):
 
     `worker_data` and the like are not here: what the floor above keeps for a connection, it keeps itself."""
 
-    id: int
     state: Any
 
+    @property
+    def id(self) -> int: ...
     @property
     def path(self) -> str: ...
     @property

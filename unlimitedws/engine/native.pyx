@@ -906,10 +906,12 @@ cdef class Engine(Sender):
             elif silent >= self.ping_ms + self.pong_ms:
                 return self.lose(fd, e, Cause.HEARTBEAT_LOST)
         elif silent >= self.ping_ms:
-            if e.more == NULL or e.more.output.bytes == 0:  # else what waits is the question already
-                self.put(fd, e, codec.PING, NULL, 0, None, True)
             e.seen_ms = self.now - self.ping_ms
             e.flags |= PINGED
+            if e.more == NULL or e.more.output.bytes == 0:  # else what waits is the question already
+                self.begin(fd)  # sent from the cork: a crowd's Pings never wait in memory together
+                self.put(fd, e, codec.PING, NULL, 0, None, True)
+                return self.finish(fd, e)
         return 0
 
     cdef int give_back(self) except -1:
