@@ -120,22 +120,25 @@ cdef class Sender(Table):
 
         owner: an immutable object whose memory `data` is, which may then wait where it lies; or None."""
         cdef uint8_t head[10]
-        cdef int head_size = codec.pack_head(head, opcode, size)
-        cdef Unfinished* more = e.more
+        cdef uint8_t* to
+        cdef int head_size
+        cdef bint corked = self.cork_fd == fd and not e.flags & RANGED and (e.more == NULL or e.more.output.bytes == 0)
         if e.flags & BROKEN:
             return 0
-        if self.cork_fd == fd and not e.flags & RANGED and (more == NULL or more.output.bytes == 0):
-            self.row[C_MESSAGES_OUT] += not control
-            if size < DIRECT_BYTES:
-                if self.cork_size + head_size + size > CORK_BYTES:
-                    self.uncork(fd, e)
-                    if e.more != NULL and e.more.output.bytes:
-                        return self.queue_frame(fd, e, head, head_size, data, size, owner)
-                memcpy(self.cork + self.cork_size, head, head_size)
-                if size:
-                    memcpy(self.cork + self.cork_size + head_size, data, size)
+        if corked and size < DIRECT_BYTES:
+            if self.cork_size + 10 + size > CORK_BYTES:
+                self.uncork(fd, e)
+                corked = e.more == NULL or e.more.output.bytes == 0
+            if corked:
+                to = self.cork + self.cork_size
+                head_size = codec.pack_head(to, opcode, size)
+                memcpy(to + head_size, data, size)
                 self.cork_size += head_size + size
+                self.row[C_MESSAGES_OUT] += not control
                 return 1
+        head_size = codec.pack_head(head, opcode, size)
+        if corked:
+            self.row[C_MESSAGES_OUT] += not control
             return self.send_direct(fd, e, head, head_size, data, size, owner)
         if not control and not self.makes_room(fd, e, head_size + size):
             return 0
