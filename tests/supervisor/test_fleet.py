@@ -6,8 +6,10 @@ import os
 import re
 import signal
 import socket
+import threading
 
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import ECHO, is_alive, until
@@ -39,6 +41,48 @@ def test_clients_of_other_workers_notice_nothing(run: Run) -> None:
     opened = {worker["slot"]: worker["connections_open"] for worker in server.stats["workers"]}
     assert alive == opened.get(1)
     assert 0 < alive < 20
+
+
+def test_under_load_the_clients_of_other_workers_lose_no_message(run: Run, engine_name: str) -> None:
+    server = run(workers=2, engine=engine_name).ready()
+    victim = server.workers()[0]
+    clients = [server.connect() for _ in range(16)]
+    talks = [Talk(client) for client in clients]
+    until(lambda: all(talk.answers > 20 for talk in talks))
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: any(talk.ended for talk in talks))
+    server.successors(victim, workers=2)
+    after = [talk.answers for talk in talks]
+    until(lambda: all(talk.ended or talk.answers > before + 20 for talk, before in zip(talks, after, strict=True)))
+    survivors = [talk for talk in talks if talk.finish()]
+    opened = {worker["slot"]: worker["connections_open"] for worker in server.stats["workers"]}
+    assert 0 < len(survivors) == opened[1] < len(talks)
+    assert all(talk.wrong == 0 for talk in talks)
+
+
+class Talk:
+    """A client that sends numbered messages as fast as they are answered, in a thread of its own."""
+
+    def __init__(self, client: ClientConnection) -> None:
+        self.client, self.answers, self.wrong = client, 0, 0
+        self.ended, self._stop = False, False
+        self._thread = threading.Thread(target=self._talk, daemon=True)
+        self._thread.start()
+
+    def _talk(self) -> None:
+        try:
+            while not self._stop:
+                self.client.send(f"message {self.answers}")
+                self.wrong += self.client.recv(timeout=10) != f"message {self.answers}"
+                self.answers += 1
+        except (ConnectionClosed, OSError):
+            self.ended = True
+
+    def finish(self) -> bool:
+        """Stops; whether the connection is still there."""
+        self._stop = True
+        self._thread.join()
+        return not self.ended
 
 
 def test_clients_in_the_queue_of_a_dead_worker_are_served_by_its_successor(run: Run) -> None:

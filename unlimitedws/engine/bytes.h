@@ -1,6 +1,6 @@
 /* The loops over payload bytes, written with the compiler's vector types so that every target gets
- * its own instructions (SSE2 on x86_64, NEON on aarch64) without run-time dispatch: past 16 bytes a
- * step the memory is the limit, not the width (measured on 16 KiB payloads: AVX2 gains 2% of an echo).
+ * its own instructions (SSE2 on x86_64, NEON on aarch64) without run-time dispatch: AVX2 saves 30 to
+ * 80 of 565 ns for 16 KiB, under 1% of its echo.
  *
  * A masking key is held in memory order: its first byte applies to the first payload byte
  * (RFC 6455, section 5.3). */

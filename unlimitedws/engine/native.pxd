@@ -64,12 +64,12 @@ cdef class Engine(Sender):
     cdef int hook_raised(self, Connection connection, str name) except -1
     cdef int resume(self, int fd, Entry* e) except -1
     cdef int peer_closed(self, int fd, Entry* e, int code, str reason, bint last) except -1
-    cdef object closing(self, Entry* e, bint clean)
+    cdef int detach_closing(self, int fd, Entry* e, bint clean) except -1
     cdef int fail_connection(self, int fd, Entry* e, int code, object cause) except -1
     cdef int handler_error(self, Connection connection, str hook, object error) except -1
     cdef int settle_lingering(self, int fd) except -1
     cdef int linger(self, int fd, Entry* e) except -1
-    cdef int detach(self, int fd, Entry* e, object close) except -1
+    cdef int detach(self, int fd, Entry* e, int code, str reason, object cause, bint clean) except -1
     cdef int settle(self) except -1
     cdef int wait_for_room(self, int fd, Entry* e) except -1
     cdef int judge(self, int fd, Entry* e) except -1

@@ -1,0 +1,73 @@
+"""What a connection costs: the memory of all processes of a real server, between two crowds."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.peer import BINARY, pack, request
+from tests.supervisor.conftest import Run
+from tests.supervisor.running import Running, marked, until
+
+FEW, MANY = 1_000, 6_000
+MOST_BYTES = {"native": 64, "portable": 600}
+"""For one idle connection after one echo, over all processes: the project's promise."""
+
+
+@pytest.mark.skipif("UNLIMITEDWS_TEST_SANITIZED" in os.environ, reason="a sanitizer's own memory is what would be measured")
+def test_an_idle_connection_costs_almost_nothing_and_a_crowd_that_left_nothing(run: Run, engine_name: str) -> None:
+    server = run(workers=1, engine=engine_name).ready()
+    crowd = join(server, FEW)
+    few = settled(server)
+    crowd += join(server, MANY - FEW)
+    many = settled(server)
+    assert server.stats["total"]["connections_open"] == MANY
+    assert (many - few) / (MANY - FEW) <= MOST_BYTES[engine_name]
+    for peer in crowd:
+        peer.close()
+    until(lambda: server.stats["total"]["connections_open"] == 0)
+    assert until(lambda: anonymous(server) <= few * 1.05 + 2e6)
+
+
+def join(server: Running, count: int) -> list[socket.socket]:
+    """So many more connections, each of which has echoed one message and rests."""
+    crowd = []
+    for _ in range(count):
+        peer = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        peer.sendall(request() + pack(BINARY, b"x" * 1000))
+        crowd.append(peer)
+    echo = b"\x82\x7e" + (1000).to_bytes(2, "big") + b"x" * 1000
+    for peer in crowd:
+        received = b""
+        while echo not in received:  # a Ping may follow it
+            chunk = peer.recv(4096)
+            assert chunk, f"the server ended a connection after {received[:300]!r}"
+            received += chunk
+    return crowd
+
+
+def settled(server: Running) -> int:
+    """The memory once it has stopped moving: allocators and the stats endpoint take and give back a little."""
+    seen = [0]
+
+    def steady() -> bool:
+        time.sleep(0.3)
+        seen.append(anonymous(server))
+        return len(seen) > 3 and max(seen[-3:]) == min(seen[-3:])
+
+    until(steady)
+    return seen[-1]
+
+
+def anonymous(server: Running) -> int:
+    """Bytes of memory that no file backs, each shared page counted once: the sum of Pss_Anon."""
+    total_kib = 0
+    for pid in marked(server.mark):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss_Anon:"):
+                total_kib += int(line.split()[1])
+    return total_kib * 1024
