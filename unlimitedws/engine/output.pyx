@@ -10,16 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-
-cdef extern from "sys/socket.h" nogil:
-    cdef struct iovec "iovec":
-        void* iov_base
-        size_t iov_len
-    cdef struct msghdr:
-        iovec* msg_iov
-        size_t msg_iovlen
-    ssize_t sendmsg(int fd, const msghdr* message, int flags)
-    enum: MSG_NOSIGNAL
+from unlimitedws.engine.kernel cimport MSG_NOSIGNAL, iovec, msghdr, sendmsg
 
 cdef enum:
     POOL_KEEPS = 256        # free blocks kept: 1 MiB
