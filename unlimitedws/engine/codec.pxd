@@ -62,7 +62,7 @@ cdef int next_event(Reader* r, uint8_t** at, uint8_t* end, uint64_t limit, Event
 cdef void message_taken(Reader* r) noexcept nogil
 cdef void reader_free(Reader* r) noexcept nogil
 cdef bint reader_clean(Reader* r) noexcept nogil
-cdef object take_payload(int opcode, Event* event)  # None: text that is not UTF-8
+cdef object take_payload(int opcode, Event* event, object before)  # None: text that is not UTF-8
 
 cdef int pack_head(uint8_t* out, int opcode, uint64_t size) noexcept nogil  # bytes written: 2, 4 or 10
 cdef bint may_be_sent(uint32_t code) noexcept nogil

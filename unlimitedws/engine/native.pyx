@@ -501,7 +501,7 @@ cdef class Engine(Sender):
         cdef Reader* reader = &e.more.reader if e.more != NULL else &self.reader
         cdef Event event
         cdef int kind, handled = 0
-        cdef object payload, hook = None
+        cdef object payload = None, hook = None
         cdef Connection connection = None
         if self.cork_fd != fd:
             self.begin(fd)
@@ -511,7 +511,7 @@ cdef class Engine(Sender):
                 break
             if kind == codec.TEXT or kind == codec.BINARY:
                 self.row[C_MESSAGES_IN] += 1
-                payload = codec.take_payload(kind, &event)
+                payload = codec.take_payload(kind, &event, payload)
                 if event.assembled:
                     codec.message_taken(reader)
                 if payload is None:
