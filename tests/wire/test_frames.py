@@ -136,6 +136,78 @@ def test_a_message_of_thousands_of_one_byte_fragments_arrives(make: Callable[[in
     assert feed(reader, cut(stream, range(0, len(stream), 65_536))) == [("binary", b"x" * count + b"y")]
 
 
+# ---- with permessage-deflate
+
+COMPRESSED: dict[str, tuple[bytes, list[Event]]] = {
+    "one frame": (pack(TEXT, b"\xff\xfe", rsv=4), [("compressed", TEXT, b"\xff\xfe")]),
+    "empty": (pack(BINARY, b"", rsv=4), [("compressed", BINARY, b"")]),
+    "16-bit length": (pack(BINARY, b"z" * 126, rsv=4), [("compressed", BINARY, b"z" * 126)]),
+    "among plain ones": (
+        pack(TEXT, b"a") + pack(TEXT, b"z", rsv=4) + pack(PING, b"p") + pack(BINARY, b"b"),
+        [("text", "a"), ("compressed", TEXT, b"z"), ("ping", b"p"), ("binary", b"b")],
+    ),
+    "fragments": (
+        pack(TEXT, b"\xff", rsv=4, fin=False) + pack(PING, b"p") + pack(CONTINUATION, b"\xfe", fin=False) + pack(CONTINUATION, b"z"),
+        [("ping", b"p"), ("compressed", TEXT, b"\xff\xfez")],
+    ),
+    "empty fragments": (
+        pack(BINARY, b"", rsv=4, fin=False) + pack(CONTINUATION, b"", fin=False) + pack(CONTINUATION, b"") + pack(TEXT, b"x"),
+        [("compressed", BINARY, b""), ("text", "x")],
+    ),
+}
+
+WRONG_BITS = {
+    "RSV1 on a continuation": pack(TEXT, b"a", fin=False) + pack(CONTINUATION, b"b", rsv=4),
+    "RSV1 on a continuation of a compressed message": pack(TEXT, b"a", rsv=4, fin=False) + pack(CONTINUATION, b"b", rsv=4),
+    "RSV1 on a message in a message": pack(TEXT, b"a", rsv=4, fin=False) + pack(TEXT, b"b", rsv=4),
+    "RSV1 on a ping": pack(PING, b"a", rsv=4),
+    "RSV1 on a pong": pack(PONG, b"a", rsv=4),
+    "RSV1 on a close": pack(CLOSE, b"\x03\xe8", rsv=4),
+    "RSV2": pack(TEXT, b"a", rsv=2),
+    "RSV3": pack(TEXT, b"a", rsv=1),
+    "RSV1 and RSV2": pack(TEXT, b"a", rsv=6),
+    "all of them": pack(TEXT, b"a", rsv=7),
+    "RSV1 on an unknown opcode": pack(3, b"a", rsv=4),
+}
+
+
+def deflating(make: Callable[[int], Any]) -> Any:
+    reader = make(LIMIT)
+    reader.deflate = True
+    return reader
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_a_compressed_message_cut_anywhere_comes_as_it_is(make: Callable[[int], Any], name: str) -> None:
+    stream, events = COMPRESSED[name]
+    for place in range(len(stream)):
+        reader = deflating(make)
+        assert feed(reader, cut(stream, [place])) == events, place
+        assert reader.is_clean
+    assert feed(deflating(make), [stream[i : i + 1] for i in range(len(stream))]) == events
+
+
+@pytest.mark.parametrize("name", COMPRESSED)
+def test_without_deflate_a_compressed_message_breaks_the_protocol(make: Callable[[int], Any], name: str) -> None:
+    stream, _ = COMPRESSED[name]
+    assert make(LIMIT).feed(stream)[-1] == ("violation", Cause.PROTOCOL_ERROR, 1002)
+
+
+@pytest.mark.parametrize("name", WRONG_BITS)
+def test_a_reserved_bit_where_it_may_not_be_cut_anywhere_is_one_violation(make: Callable[[int], Any], name: str) -> None:
+    stream = WRONG_BITS[name]
+    for place in range(len(stream)):
+        assert feed(deflating(make), cut(stream, [place])) == [("violation", Cause.PROTOCOL_ERROR, 1002)], place
+
+
+def test_the_limit_of_a_compressed_message_is_judged_as_it_comes(make: Callable[[int], Any]) -> None:
+    too_big = ("violation", Cause.MESSAGE_TOO_BIG, 1009)
+    assert deflating(make).feed(pack(BINARY, announced=LIMIT + 1, rsv=4)) == [too_big]
+    assert deflating(make).feed(pack(BINARY, announced=LIMIT, rsv=4)) == []
+    halves = pack(BINARY, b"z" * LIMIT, rsv=4, fin=False) + pack(CONTINUATION, b"z")
+    assert deflating(make).feed(halves) == [too_big]
+
+
 # ---- on random streams all readers agree
 
 payloads = st.one_of(st.binary(max_size=140), st.text(max_size=60).map(str.encode), st.sampled_from([b"x" * 999, b"x" * 1001, b"\xed\xa0"]))
@@ -166,6 +238,16 @@ def test_random_streams_cut_at_random_give_the_same_events_on_all_readers(stream
     assert feed(Reader(LIMIT, max_whole=-1), cut(stream, at)) == expected
     if why_not_native() is None:
         assert feed(native_reader(LIMIT), cut(stream, at)) == expected
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(streams, cuts)
+@example(pack(TEXT, b"z", rsv=4, fin=False) + pack(CONTINUATION, b"z"), [1])
+def test_with_deflate_random_streams_cut_at_random_give_the_same_events(stream: bytes, at: list[int]) -> None:
+    stream += TAIL
+    expected = deflating(Reader).feed(stream)
+    assert feed(deflating(Reader), cut(stream, at)) == expected
+    assert feed(deflating(lambda limit: Reader(limit, max_whole=-1)), cut(stream, at)) == expected
 
 
 @settings(max_examples=200, deadline=None)

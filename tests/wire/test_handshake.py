@@ -11,14 +11,31 @@ from hypothesis import strategies as st
 
 from tests.peer import ACCEPT, KEY, request
 from unlimitedws.wire.closing import Cause
-from unlimitedws.wire.handshake import Refusal, Upgrade, accept_key, answer, choose, percent_decode, refusal, too_large
-from unlimitedws.wire.head import Head, HeadError, parse
+from unlimitedws.wire.handshake import (
+    Asked,
+    Plain,
+    Refusal,
+    Upgrade,
+    accept_key,
+    choose,
+    examine,
+    grant,
+    percent_decode,
+    refusal,
+    refuse_plain,
+    too_large,
+)
+from unlimitedws.wire.head import HeadError
 
 PATHS = {b"/": ("/", 0), b"/chat": ("/chat", 1), b"/a%20b": ("/a b", 2)}
 
 
-def answered(head: bytes, *, subprotocols: tuple[str, ...] = (), page: bytes | None = None) -> Upgrade | Refusal:
-    return answer(head, route=PATHS.get, subprotocols=lambda endpoint: subprotocols, page=lambda head: page)
+def answered(head: bytes) -> Upgrade | Refusal:
+    """The answer of an app that lets everybody in and has no other pages."""
+    found = examine(head, route=PATHS.get)
+    if isinstance(found, Asked):
+        return grant(found)
+    return refuse_plain(found, is_websocket=found.target in PATHS) if isinstance(found, Plain) else found
 
 
 def status(answer: Upgrade | Refusal) -> int:
@@ -128,27 +145,30 @@ def test_a_wrong_version_is_told_ours() -> None:
 
 def test_a_plain_get_of_a_websocket_is_told_to_upgrade() -> None:
     response = answered(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").response
-    assert b"\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" in response
+    lines = response.split(b"\r\n")
+    assert b"Upgrade: websocket" in lines
+    assert [line for line in lines if line.startswith(b"Connection")] == [b"Connection: close, Upgrade"]
 
 
 def test_another_method_is_told_which_is_allowed() -> None:
     assert b"\r\nAllow: GET\r\n" in answered(b"PUT / HTTP/1.1\r\nHost: x\r\n\r\n").response
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_page_answers_plain_requests_and_no_upgrades(method: str) -> None:
-    page = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
-    said = f"{method} /page HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-    assert answered(said, page=page) == Refusal(page, Cause.HTTP_ANSWERED)
-    assert isinstance(answered(request(), page=page), Upgrade)
-    assert status(answered(b"POST /page HTTP/1.1\r\nHost: x\r\n\r\n", page=page)) == 404
+def test_a_plain_request_is_told_apart_with_its_path_in_both_forms() -> None:
+    found = examine(b"POST /a%20b?c HTTP/1.1\r\nHost: x\r\n\r\n", route=PATHS.get)
+    assert isinstance(found, Plain)
+    assert (found.head.method, found.target, found.path) == (b"POST", b"/a%20b", "/a b")
 
 
-def test_a_page_is_asked_with_the_whole_head() -> None:
-    asked: list[Head] = []
-    said = b"GET /page?a=b HTTP/1.1\r\nHost: x\r\nCookie: c\r\n\r\n"
-    answer(said, route=PATHS.get, page=asked.append)  # type: ignore[func-returns-value]
-    assert asked == [parse(said)]
+def test_a_handshake_says_what_it_asks_for() -> None:
+    head = request("/chat", "Sec-WebSocket-Protocol: a, b", "Sec-WebSocket-Extensions: x; y=1", "Sec-WebSocket-Extensions: z")
+    assert examine(head, route=PATHS.get) == Asked(KEY, "/chat", 1, [b"a", b"b"], [b"x; y=1", b"z"])
+
+
+def test_a_grant_carries_subprotocol_headers_and_terms() -> None:
+    upgrade = grant(Asked(KEY, "/chat", 1, [b"a"]), "a", b"Set-Cookie: b=c\r\n", state=5, expires_at=6.0)
+    assert upgrade.response.endswith(ACCEPT + b"\r\nSec-WebSocket-Protocol: a\r\nSet-Cookie: b=c\r\n\r\n")
+    assert upgrade[1:] == ("/chat", 1, "a", 5, None, None, 6.0)
 
 
 def test_the_first_of_our_subprotocols_that_is_offered_is_chosen() -> None:
@@ -156,10 +176,9 @@ def test_the_first_of_our_subprotocols_that_is_offered_is_chosen() -> None:
     assert choose(("c", "a"), [b"a", b"b"]) == "a"
     assert choose(("c",), [b"a", b"C"]) is None
     assert choose((), [b"a"]) is None
-    upgrade = answered(request("/", "Sec-WebSocket-Protocol: a,b", "Sec-WebSocket-Protocol: c"), subprotocols=("c", "b"))
-    assert isinstance(upgrade, Upgrade)
-    assert upgrade.subprotocol == "c"
-    assert upgrade.response.endswith(b"\r\nSec-WebSocket-Protocol: c\r\n\r\n")
+    asked = examine(request("/", "Sec-WebSocket-Protocol: a,b", "Sec-WebSocket-Protocol: c"), route=PATHS.get)
+    assert isinstance(asked, Asked)
+    assert choose(("c", "b"), asked.subprotocols) == "c"
 
 
 def test_a_path_is_decoded_once() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.wire.second_opinion import agrees
 from unlimitedws.wire import head
 from unlimitedws.wire.head import parse
 
@@ -68,6 +69,11 @@ def test_a_head_is_parsed_into_its_parts() -> None:
         (with_header(b"Content-Length: +1"), head.BadLength, 400),
         (with_header(b"Content-Length: 1, 1"), head.BadLength, 400),
         (with_header(b"Content-Length:"), head.BadLength, 400),
+        (with_header(b"Content-Length: " + b"1" * 19), head.BadLength, 400),
+        (with_header(b"Transfer-Encoding: gzip"), head.UnknownCoding, 501),
+        (with_header(b"Transfer-Encoding: gzip, chunked"), head.UnknownCoding, 501),
+        (with_header(b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), head.UnknownCoding, 501),
+        (with_header(b"Transfer-Encoding:"), head.UnknownCoding, 501),
     ],
 )
 def test_a_violation_is_named_and_has_a_status(said: bytes, error: type[head.HeadError], status: int) -> None:
@@ -105,3 +111,58 @@ def test_any_bytes_are_a_head_or_one_named_violation(noise: bytes) -> None:
 def test_one_changed_byte_never_makes_anything_but_a_head_or_a_violation(at: int, byte: int) -> None:
     with suppress(head.HeadError):
         assert parse(PLAIN[:at] + bytes((byte,)) + PLAIN[at + 1 :]).version == head.VERSION
+
+
+NAMES = st.sampled_from(
+    [b"Content-Length", b"Transfer-Encoding", b"Host", b"Connection", b"Upgrade", b"Expect", b"X", b"X ", b"", b"Cookie"]
+)
+VALUES = st.sampled_from(
+    [
+        b"0",
+        b"5",
+        b"005",
+        b"5, 5",
+        b"chunked",
+        b"Chunked",
+        b"identity",
+        b"x",
+        b"close",
+        b"100-continue",
+        b"h2c",
+        b"",
+        b" \t",
+        b"a\tb",
+        b"\xff",
+        b"a\x00",
+    ]
+)
+SPACE = st.sampled_from([b"", b" ", b"\t", b"\r\n "])
+LINES = st.builds(
+    lambda name, before, value, after: name + b":" + before + value + after, NAMES, SPACE, VALUES | st.binary(max_size=8), SPACE
+)
+METHODS = st.sampled_from([b"GET", b"POST", b"HEAD", b"CONNECT", b"OPTIONS", b"get", b"G(T", b"M-SEARCH"])
+TARGETS = st.sampled_from([b"/", b"/a?b=c", b"*", b"http://x/", b"x:80", b"/%00", b"//", b"/a b", b"/\x7f"]) | st.binary(max_size=6)
+ENDINGS = st.sampled_from([b"\r\n"] * 8 + [b"\n", b"\r"])
+
+
+@given(METHODS, TARGETS, st.sampled_from([b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.1 "]), st.lists(LINES, max_size=5), ENDINGS)
+def test_what_is_accepted_h11_accepts_with_the_same_meaning(
+    method: bytes, target: bytes, version: bytes, lines: list[bytes], ending: bytes
+) -> None:
+    said = ending.join([method + b" " + target + b" " + version, b"Host: x", *lines]) + head.END
+    with suppress(head.HeadError):
+        agrees(parse(said), said)
+
+
+@given(st.binary(max_size=200))
+def test_whatever_bytes_are_accepted_h11_accepts_too(noise: bytes) -> None:
+    said = b"GET / HTTP/1.1\r\nHost: x\r\n" + noise + head.END
+    with suppress(head.HeadError):
+        agrees(parse(said), said)
+
+
+@given(st.integers(0, len(PLAIN) - 1), st.integers(0, 255))
+def test_one_changed_byte_means_the_same_to_h11(at: int, byte: int) -> None:
+    said = PLAIN[:at] + bytes((byte,)) + PLAIN[at + 1 :]
+    with suppress(head.HeadError):
+        agrees(parse(said), said)

@@ -57,6 +57,9 @@ class Cause(StrEnum):
     SHED = "shed", "refused under overload"
     DRAIN = "drain", "the server is stopping (1001)"
     HANDLER_ERROR = "handler_error", "a handler raised (1011)"
+    EXPIRED = "expired", "what let the connection in has run out (1008)"
+    RATE = "rate", "more messages or bytes a second than allowed (1008)"
+    TLS_ERROR = "tls_error", "the TLS handshake or a TLS record failed"
 
 
 @dataclass(frozen=True, slots=True)

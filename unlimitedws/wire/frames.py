@@ -10,7 +10,8 @@ from __future__ import annotations
 from codecs import getincrementaldecoder
 from typing import Literal
 
-from wsproto.frame_protocol import FrameDecoder, ParseFailed
+from wsproto.extensions import Extension
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, ParseFailed, RsvBits
 
 from unlimitedws.wire.closing import INVALID_DATA, NO_STATUS, PROTOCOL_ERROR, TOO_BIG, Cause, may_be_sent
 
@@ -22,16 +23,21 @@ PING = 0x9
 PONG = 0xA
 
 FIN = 0x80
+RSV = 0x70
+RSV1 = 0x40  # with permessage-deflate: this message is compressed (RFC 7692, section 6)
 MASK = 0x80
 MAX_CONTROL_BYTES = 125  # section 5.5
 MAX_16_BIT = 0xFFFF
 
+CompressedEvent = tuple[Literal["compressed"], int, bytes]
 MessageEvent = tuple[Literal["text"], str] | tuple[Literal["binary"], bytes]
 ControlEvent = tuple[Literal["ping"], bytes] | tuple[Literal["pong"], bytes]
 CloseEvent = tuple[Literal["close"], int, str]
 ViolationEvent = tuple[Literal["violation"], Cause, int]
-Event = MessageEvent | ControlEvent | CloseEvent | ViolationEvent
-"""What a Reader found: a whole message, a control frame, or the cause and close code of a broken rule."""
+Event = MessageEvent | CompressedEvent | ControlEvent | CloseEvent | ViolationEvent
+"""What a Reader found: a whole message, a control frame, or the cause and close code of a broken rule.
+
+Of a compressed message: its opcode, and its payload as it came. Whoever holds the terms inflates it, when its turn comes."""
 
 new_text_decoder = getincrementaldecoder("utf-8")
 
@@ -79,17 +85,35 @@ def parse_close(payload: bytes) -> CloseEvent:
         raise Violation(Cause.INVALID_DATA, INVALID_DATA) from None
 
 
+class Rsv1(Extension):
+    """Tells wsproto where the bit RSV1 may stand; it reads such a frame as any other."""
+
+    name = "permessage-deflate"
+
+    def __init__(self) -> None:
+        self.allowed = False
+
+    def offer(self) -> bool:
+        return False
+
+    def frame_inbound_header(
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
+    ) -> CloseReason | RsvBits:
+        return RsvBits(self.allowed and opcode in (Opcode.TEXT, Opcode.BINARY), False, False)
+
+
 class Message:
-    """A message that has begun: its bytes so far, checked as they come.
+    """A message that has begun: its bytes so far, checked as they come; those of a compressed one stay so.
 
     Pieces are joined as they arrive, so that a message of a million one-byte fragments costs its bytes only."""
 
-    __slots__ = ("_decoder", "_parts", "opcode")
+    __slots__ = ("_decoder", "_parts", "is_compressed", "opcode")
 
-    def __init__(self, opcode: int) -> None:
+    def __init__(self, opcode: int, is_compressed: bool = False) -> None:
         self.opcode = opcode
+        self.is_compressed = is_compressed
         self._parts = bytearray()
-        self._decoder = new_text_decoder() if opcode == TEXT else None
+        self._decoder = new_text_decoder() if opcode == TEXT and not is_compressed else None
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -108,8 +132,10 @@ class Message:
         if len(rest) == 2 and rest[0] == 0xED and rest[1] >= 0xA0:
             raise Violation(Cause.INVALID_DATA, INVALID_DATA)
 
-    def finish(self) -> MessageEvent:
+    def finish(self) -> MessageEvent | CompressedEvent:
         """The whole message. Raises Violation where text ends inside a character."""
+        if self.is_compressed:
+            return ("compressed", self.opcode, bytes(self._parts))
         if self.opcode == BINARY:
             return ("binary", bytes(self._parts))
         try:
@@ -122,12 +148,20 @@ class Reader:
     """What a client sends, as events; one for each connection that is in the middle of something.
 
     message_bytes: the limit of one message, all its frames counted, judged by the announced sizes.
-    max_whole: longest payload read without wsproto (tests set -1).
+    max_whole: longest payload read without wsproto (tests set -1).  deflate: whether permessage-deflate was
+    agreed with this client; set it before its first byte.
 
     After a close or violation event nothing more is read. Where one frame breaks several rules, the size
-    limit comes last. The memory held is that of the unfinished message."""
+    limit comes last. The memory held is that of the unfinished message.
 
-    __slots__ = ("_done", "_frames", "_message", "_message_bytes", "_opcode", "_partial", "max_whole")
+    With `deflate` the bit RSV1 on the first frame of a message says that the message is compressed (RFC 7692, section 6);
+    it becomes a "compressed" event. It is not inflated here: its payload counts against `message_bytes` as it comes, once
+    more when it is inflated, and only then can text be checked. RSV1 without `deflate`, on a continuation or on a
+    control frame breaks the protocol (1002), as RSV2 and RSV3 always do. Messages without RSV1 are as ever."""
+
+    __slots__ = (
+        "_compressed", "_done", "_frames", "_message", "_message_bytes", "_opcode", "_partial", "_rsv1", "deflate", "max_whole",
+    )  # fmt: skip
 
     def __init__(self, message_bytes: int, *, max_whole: int = 1 << 62) -> None:
         self.max_whole = max_whole
@@ -137,8 +171,11 @@ class Reader:
     def clear(self) -> None:
         """Forgets everything: as new, for another connection."""
         self._message: Message | None = None
-        self._frames = FrameDecoder(client=False)
+        self._rsv1 = Rsv1()
+        self._frames = FrameDecoder(client=False, extensions=[self._rsv1])
+        self.deflate = False
         self._opcode = CONTINUATION
+        self._compressed = False
         self._partial = False
         self._done = False
 
@@ -191,7 +228,7 @@ class Reader:
             first, second = data[position], data[position + 1]
             start = position + 6
             length = second - MASK
-            if length < 0 or first & 0x70:
+            if length < 0 or (first & RSV and not self._is_compressed(first)):
                 return position
             if length >= 126:
                 wide = 2 if length == 126 else 8
@@ -208,11 +245,17 @@ class Reader:
                 self._judge(opcode, length)
             payload = unmask(data[start : start + length], data[start - 4 : start])
             position = start + length
+            if first & RSV1:
+                self._message = Message(opcode, is_compressed=True)
             if first > FIN and opcode < CLOSE and self._message is None:
                 events.append(whole_message(opcode, payload))
             else:
                 self._take(opcode, payload, first >= FIN, events)
         return position
+
+    def _is_compressed(self, first: int) -> bool:
+        """Whether the first byte of a frame begins a compressed message, and may."""
+        return self.deflate and first & RSV == RSV1 and first & 0x0F in (TEXT, BINARY)
 
     def _judge(self, opcode: int, length: int) -> None:
         """Whether a data frame may come now, and fits (sections 5.4 and 10.4). Raises Violation."""
@@ -241,6 +284,7 @@ class Reader:
     def _read_piece(self, data: bytes, position: int, events: list[Event]) -> int:
         """Gives wsproto what the current frame still lacks, no byte more; the new position."""
         frames = self._frames
+        self._rsv1.allowed = self.deflate
         until = position + self._lacking()
         frames.receive_bytes(data[position:until])
         try:
@@ -253,6 +297,8 @@ class Reader:
             raise Violation(Cause.PROTOCOL_ERROR, int(error.code)) from None
         if frame is not None:
             assert isinstance(frame.payload, bytes)
+            if self._compressed:
+                self._message, self._compressed = Message(self._opcode, is_compressed=True), False
             self._take(self._opcode, frame.payload, frame.frame_finished and frame.message_finished, events)
             self._partial = not frame.frame_finished
         return until
@@ -276,6 +322,15 @@ class Reader:
         self._opcode = int(header.opcode)
         if self._opcode < CLOSE:
             self._judge(self._opcode, header.payload_len)
+            self._compressed = header.rsv.rsv1
+
+
+def whole_message_event(opcode: int, payload: bytes) -> MessageEvent | ViolationEvent:
+    """The event of a whole message; a violation where text is not UTF-8."""
+    try:
+        return whole_message(opcode, payload)
+    except Violation as violation:
+        return violation.event
 
 
 def whole_message(opcode: int, payload: bytes) -> MessageEvent:

@@ -1,26 +1,29 @@
 """The server's half of the opening handshake (RFC 6455, section 4.2).
 
-`answer` turns a complete request head into the response: an `Upgrade` for a WebSocket, a `Refusal` for
-anything else, be it a mistake or a plain HTTP request for a page of the app. Extensions are ignored: none
-is negotiated. A refusal is one line of text that says what is wrong, and the end of the connection.
+`examine` checks a complete request head: it is a handshake (`Asked`), a plain HTTP request (`Plain`), or a
+mistake with its answer (`Refusal`). Whether the app lets a handshake in is decided a floor above; `grant` makes
+the `Upgrade` of one that may come in. A refusal is one line of text that says what is wrong, and the end of the
+connection.
 """
 
 from __future__ import annotations
 
-import base64
 import binascii
-import hashlib
 import re
+from binascii import b2a_base64
 from collections.abc import Callable, Sequence
+from hashlib import sha1
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from unlimitedws.wire.closing import Cause
+from unlimitedws.wire.deflate import Terms
 from unlimitedws.wire.head import TOKEN, Head, HeadError, parse
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 KEY_BYTES = 16
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 SUPPORTED_VERSION = b"13"
 
 BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
@@ -28,12 +31,6 @@ ABSOLUTE_FORM = re.compile(rb"(?:http|https|ws|wss)://[^/?]+", re.IGNORECASE)  #
 
 Route = Callable[[bytes], tuple[str, int] | None]
 """Path of a request target, without its query -> decoded path and endpoint index; None: no such path."""
-
-Subprotocols = Callable[[int], Sequence[str]]
-"""Endpoint index -> its subprotocols, the preferred one first."""
-
-Page = Callable[[Head], bytes | None]
-"""Head of a plain GET or HEAD request -> the complete response; None: not a page of the app."""
 
 
 class Upgrade(NamedTuple):
@@ -43,6 +40,10 @@ class Upgrade(NamedTuple):
     path: str  #: percent-decoded, without the query
     endpoint: int  #: index into `Front.endpoints`
     subprotocol: str | None
+    state: Any = None  #: becomes `conn.state`
+    deflate: Terms | None = None  #: permessage-deflate as agreed; None: no compression
+    remote_address: tuple[str, int] | str | None = None  #: what a trusted proxy said; None: the socket's
+    expires_at: float | None = None  #: unix time at which the connection is closed with Cause.EXPIRED
 
 
 class Refusal(NamedTuple):
@@ -52,6 +53,24 @@ class Refusal(NamedTuple):
     cause: Cause
 
 
+class Asked(NamedTuple):
+    """A handshake that passed every check: what it asks for."""
+
+    key: bytes
+    path: str  #: percent-decoded, without the query
+    endpoint: int
+    subprotocols: Sequence[bytes] = ()  #: offered, the client's favourite first
+    extensions: Sequence[bytes] = ()  #: values of Sec-WebSocket-Extensions
+
+
+class Plain(NamedTuple):
+    """A request that is no handshake."""
+
+    head: Head
+    target: bytes  #: its path as it was sent, without the query
+    path: str  #: percent-decoded
+
+
 class BadTarget(HeadError):
     """A request target that names no path."""
 
@@ -59,27 +78,21 @@ class BadTarget(HeadError):
         super().__init__(f"the request target {why}")
 
 
-def answer(
-    head: bytes,
-    *,
-    route: Route,
-    subprotocols: Subprotocols = lambda endpoint: (),
-    page: Page | None = None,
-) -> Upgrade | Refusal:
-    """The answer to a complete request head (up to and with its empty line). Raises only what the callables raise."""
+def examine(head: bytes, *, route: Route) -> Asked | Plain | Refusal:
+    """What a complete request head is (up to and with its empty line). Raises only what `route` raises."""
     try:
         request = parse(head)
         target = path_bytes(request.target)
-        percent_decode(target)
+        path = percent_decode(target)
     except HeadError as error:
         return refusal(error.status, str(error))
     if b"websocket" not in lower(request.items(b"upgrade")):
-        return answer_plain(request, target, route, page)
-    return answer_upgrade(request, target, route, subprotocols)
+        return Plain(request, target, path)
+    return examine_upgrade(request, target, route)
 
 
-def answer_upgrade(request: Head, target: bytes, route: Route, subprotocols: Subprotocols) -> Upgrade | Refusal:
-    """The answer to a request with `Upgrade: websocket` (section 4.2.1, in the order of its list)."""
+def examine_upgrade(request: Head, target: bytes, route: Route) -> Asked | Refusal:
+    """A request with `Upgrade: websocket` (section 4.2.1, in the order of its list)."""
     if request.method != b"GET":
         return refusal(405, "a WebSocket handshake is a GET request", "Allow: GET", bodiless=request.method == b"HEAD")
     found = route(target)
@@ -90,9 +103,9 @@ def answer_upgrade(request: Head, target: bytes, route: Route, subprotocols: Sub
     if why:
         return refusal(400, why)
     if request.all(b"sec-websocket-version") != [SUPPORTED_VERSION]:
-        return refusal(426, "this server speaks WebSocket version 13", "Sec-WebSocket-Version: 13", *UPGRADE)
-    subprotocol = choose(subprotocols(endpoint), request.items(b"sec-websocket-protocol"))
-    return Upgrade(accept(request.all(b"sec-websocket-key")[0], subprotocol), path, endpoint, subprotocol)
+        return refusal(426, "this server speaks WebSocket version 13", "Sec-WebSocket-Version: 13", UPGRADE)
+    key = request.all(b"sec-websocket-key")[0]
+    return Asked(key, path, endpoint, request.items(b"sec-websocket-protocol"), request.all(b"sec-websocket-extensions"))
 
 
 def fault(request: Head) -> str | None:
@@ -111,22 +124,17 @@ def fault(request: Head) -> str | None:
     return None
 
 
-def answer_plain(request: Head, target: bytes, route: Route, page: Page | None) -> Refusal:
-    """The answer to a request without `Upgrade: websocket`: a page of the app, or why there is none."""
-    readable = request.method in (b"GET", b"HEAD")
-    if readable and page is not None:
-        response = page(request)
-        if response is not None:
-            return Refusal(response, Cause.HTTP_ANSWERED)
-    bodiless = request.method == b"HEAD"
-    if route(target) is None:
+def refuse_plain(request: Plain, *, is_websocket: bool) -> Refusal:
+    """The answer to a plain HTTP request that nobody else answers. is_websocket: whether its path is that of an endpoint."""
+    bodiless = request.head.method == b"HEAD"
+    if not is_websocket:
         return refusal(404, "nothing at this path", bodiless=bodiless)
-    if request.method != b"GET":
+    if request.head.method != b"GET":
         return refusal(405, "a WebSocket handshake is a GET request", "Allow: GET", bodiless=bodiless)
-    return refusal(426, "this is a WebSocket: connect with a WebSocket client", *UPGRADE)
+    return refusal(426, "this is a WebSocket: connect with a WebSocket client", UPGRADE)
 
 
-UPGRADE = ("Upgrade: websocket", "Connection: Upgrade")  # RFC 9110, section 15.5.22: a 426 names the protocol
+UPGRADE = "Upgrade: websocket"  # RFC 9110, section 15.5.22: a 426 names the protocol
 
 
 def too_large(limit_bytes: int) -> Refusal:
@@ -134,32 +142,47 @@ def too_large(limit_bytes: int) -> Refusal:
     return refusal(431, f"the request head is longer than {limit_bytes} bytes")
 
 
-def refusal(status: int, why: str, *headers: str, bodiless: bool = False) -> Refusal:
+def refusal(status: int, why: str, *headers: str, cause: Cause = Cause.HANDSHAKE_REFUSED, bodiless: bool = False) -> Refusal:
     """A complete response that ends the connection. bodiless: the answer to HEAD (RFC 9110, section 9.3.2)."""
     body = why.encode() + b"\n"
+    # One line: some clients (Python's http.client) look at the first Connection line only.
+    connection = "close, Upgrade" if UPGRADE in headers else "close"
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         *headers,
         "Content-Type: text/plain; charset=utf-8",
         f"Content-Length: {len(body)}",
-        "Connection: close",
+        f"Connection: {connection}",
     ]
     head = "\r\n".join(lines).encode() + b"\r\n\r\n"
-    return Refusal(head if bodiless else head + body, Cause.HANDSHAKE_REFUSED)
+    return Refusal(head if bodiless else head + body, cause)
 
 
-def accept(key: bytes, subprotocol: str | None) -> bytes:
+def grant(
+    asked: Asked,
+    subprotocol: str | None = None,
+    headers: bytes = b"",
+    state: Any = None,
+    deflate: Terms | None = None,
+    expires_at: float | None = None,
+) -> Upgrade:
+    """The answer to a handshake that may come in.
+
+    subprotocol: one of those offered.  headers: whole lines, each with its CRLF.  The others: see `Upgrade`."""
+    key, path, endpoint, _, _ = asked
+    return Upgrade(accept(key, subprotocol, headers), path, endpoint, subprotocol, state, deflate, None, expires_at)
+
+
+def accept(key: bytes, subprotocol: str | None = None, headers: bytes = b"") -> bytes:
     """The 101 response (section 4.2.2)."""
-    chosen = b"" if subprotocol is None else b"Sec-WebSocket-Protocol: %b\r\n" % subprotocol.encode("ascii")
-    return b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n%b\r\n" % (
-        accept_key(key),
-        chosen,
-    )
+    if subprotocol is not None:
+        headers = b"Sec-WebSocket-Protocol: %b\r\n%b" % (subprotocol.encode("ascii"), headers)
+    return b"".join((SWITCHING, accept_key(key), b"\r\n", headers, b"\r\n"))
 
 
 def accept_key(key: bytes) -> bytes:
     """The Sec-WebSocket-Accept that proves we understood the Sec-WebSocket-Key `key` (section 4.2.2, item 5.4)."""
-    return base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
+    return b2a_base64(sha1(key + GUID, usedforsecurity=False).digest(), newline=False)
 
 
 def is_key(key: bytes) -> bool:

@@ -13,6 +13,7 @@ h11 accepts some of these, therefore nothing reaches it unseen.
         BadHeaderValue        a control character in a value
         BadHost               Host missing, repeated or not a host
         BadLength             Content-Length is no number, differs, or comes with Transfer-Encoding
+        UnknownCoding             Transfer-Encoding is anything but one "chunked"
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
 REQUEST_TARGET = re.compile(rb"[\x21\x22\x24-\x7e]+")  # visible ASCII without "#": a fragment is never sent
 ANY_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 NOT_IN_VALUES = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, section 5.5
+LENGTH = re.compile(rb"[0-9]{1,18}")  # more digits than any body has; h11 takes 20
 HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+,;=%]*)(?::[0-9]*)?")  # RFC 3986, section 3.2
 
 
@@ -94,6 +96,15 @@ class BadLength(HeadError):
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
+
+
+class UnknownCoding(HeadError):
+    """Transfer-Encoding is anything but one `chunked` (RFC 9112, section 6.1)."""
+
+    status = 501
+
+    def __init__(self) -> None:
+        super().__init__("the only Transfer-Encoding here is chunked")
 
 
 class Head(NamedTuple):
@@ -171,5 +182,7 @@ def check_length(head: Head) -> None:
         raise BadLength("the request has both Content-Length and Transfer-Encoding")
     if len(set(lengths)) > 1:
         raise BadLength("the request has several Content-Length headers that differ")
-    if lengths and not re.fullmatch(rb"[0-9]+", lengths[0]):
+    if lengths and not LENGTH.fullmatch(lengths[0]):
         raise BadLength("Content-Length is not a number")
+    if (codings := head.all(b"transfer-encoding")) and [coding.lower() for coding in codings] != [b"chunked"]:
+        raise UnknownCoding
