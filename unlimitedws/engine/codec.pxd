@@ -29,6 +29,7 @@ cdef enum:
 cdef enum:
     MAX_HEAD = 14           # 2 + 8 of length + 4 of key
     MAX_CONTROL = 125       # section 5.5
+    RSV1 = 0x40             # the message is compressed (RFC 7692, section 6)
     NO_STATUS = 1005
 
 # A peer in the middle of a frame or message: 200 bytes, and the message so far. All zero: between
@@ -42,6 +43,7 @@ cdef struct Reader:
     uws_utf8 utf8
     uint8_t opcode          # of the frame
     uint8_t message_opcode  # TEXT, BINARY; 0: between messages
+    uint8_t compressed      # the message
     uint8_t fin
     uint8_t in_frame        # its head is known, its payload is not complete
     uint8_t head_size
@@ -56,9 +58,12 @@ cdef struct Event:
     size_t size
     uint32_t mask
     uint16_t code
+    bint compressed
     bint assembled          # the reader owns it: call `message_taken` when done
 
-cdef int next_event(Reader* r, uint8_t** at, uint8_t* end, uint64_t limit, Event* event) noexcept nogil
+cdef int next_event(
+    Reader* r, uint8_t** at, uint8_t* end, uint64_t limit, bint deflates, Event* event
+) noexcept nogil
 cdef void message_taken(Reader* r) noexcept nogil
 cdef void reader_free(Reader* r) noexcept nogil
 cdef bint reader_clean(Reader* r) noexcept nogil

@@ -29,6 +29,9 @@ The guarantees, each tested on both engines (tests/engine):
 - The queue limit never refuses a message while the queue is empty: a healthy peer can be sent a
   message larger than the limit. Before the limit or the high-water mark is judged, the kernel is
   offered what waits.
+- A connection whose request was answered by a `Stream` belongs to it until it is answered, restarted,
+  closed or lost; it counts as a pending handshake meanwhile. Its reads stop while its output is over
+  high water.
 - Work is bounded: `run()` returns after a few batches, and no connection gets more than
   `MESSAGES_PER_TURN` messages handled, or one receive buffer read, before the others had their turn.
 """
@@ -44,7 +47,7 @@ from unlimitedws.wire.handshake import Refusal, Upgrade
 
 __all__ = [
     "EVENTS_PER_BATCH", "LINGER_BYTES", "LINGER_S", "MESSAGES_PER_TURN", "TICKS_PER_S",
-    "Connection", "Endpoint", "Engine", "Front", "Refusal", "Upgrade",
+    "Connection", "Endpoint", "Engine", "Front", "Gate", "Pipe", "Refusal", "Stream", "Upgrade",
 ]  # fmt: skip
 
 TICKS_PER_S = 8
@@ -72,6 +75,76 @@ class Endpoint:
     on_message: Callable[[Any, str | bytes], object] | None = None
     on_close: Callable[[Any, Close], object] | None = None
     on_drain: Callable[[Any], object] | None = None
+    guarded: bool = False
+    """Whether `Front.admit` is asked before the handshake of a clean upgrade is answered."""
+
+
+class Pipe(Protocol):
+    """A connection that is no WebSocket (yet), as its `Stream` uses it. Given by the engine; every method
+    does nothing once the connection is over, and each may be called from anywhere on the loop.
+
+    `answer`, `restart`, `close` and `abort` end the stream: nothing but `lost` is called after them."""
+
+    @property
+    def remote_address(self) -> tuple[str, int] | str: ...
+    @property
+    def tls(self) -> Any:
+        """The `ssl.SSLObject` of a TLS connection, else None."""
+
+    def write(self, data: bytes) -> bool:
+        """Queues bytes, which leave at the end of the loop's turn. False: over high water; `drained` follows."""
+
+    def pause(self) -> None:
+        """Reads no more until `resume`: what comes waits in the kernel."""
+
+    def resume(self) -> None: ...
+
+    def answer(self, verdict: Upgrade | Refusal, data: bytes = b"") -> None:
+        """Becomes a WebSocket, or is refused. data: what was received and not used, the first frames perhaps."""
+
+    def restart(self, data: bytes = b"") -> None:
+        """The request was answered: waits for the next (keep-alive), of which `data` has come already.
+
+        The next head goes through `Front.answer` like the first. Silence for the handshake deadline ends it;
+        as long as its output moves it is not silent."""
+
+    def close(self) -> None:
+        """Sends what waits, then ends the connection, reading on for a bounded time (`LINGER_S`)."""
+
+    def abort(self) -> None: ...
+
+
+class Stream(Protocol):
+    """What a `Front` answers with where a request takes more than one answer at once: plain HTTP with a
+    body, an async hook. Called on the loop; an exception ends the connection and is logged.
+
+    The engine sets no deadline to a stream: that is its own business."""
+
+    def begin(self, pipe: Pipe) -> None:
+        """First, from inside `run`; `received` follows with what came behind the head, unless it paused."""
+
+    def received(self, data: bytes) -> None: ...
+    def drained(self) -> None:
+        """The output fell below low water after a `write` that returned False."""
+
+    def ended(self) -> None:
+        """The peer ended its side of the stream; it can still be answered."""
+
+    def lost(self) -> None:
+        """The connection is over, or was answered, restarted or closed by us: the last call, exactly once."""
+
+
+class Gate(Protocol):
+    """Counts connections by address, and refuses.
+
+    Where a proxy tells another address (`Front.preface`, `Upgrade.remote_address`), the engine has the connection leave
+    its own and enter that one."""
+
+    def enter(self, address: tuple[str, int] | str) -> bool:
+        """Whether a new TCP connection may stay. False: it is closed at once, counted as refused, and not left."""
+
+    def leave(self, address: tuple[str, int] | str) -> None:
+        """The end of one that entered. address: as the connection has it then: a proxy may have said another."""
 
 
 class Front(Protocol):
@@ -83,10 +156,36 @@ class Front(Protocol):
     def route(self, target: bytes) -> tuple[str, int] | None:
         """Decoded path and endpoint index for a request target without its query; None: no such path.
 
-        Called by the native engine's fast path, which takes only a plain upgrade without subprotocols."""
+        Called by the native engine's fast path, which takes only a plain upgrade without subprotocols
+        for an endpoint that is not `guarded`."""
 
-    def answer(self, head: bytes) -> Upgrade | Refusal:
-        """The answer to a complete request head (up to and with its empty line). Never raises."""
+    def answer(self, head: bytes, pipe: Pipe) -> Upgrade | Refusal | Stream:
+        """The answer to a complete request head (up to and with its empty line). Never raises.
+
+        pipe: tells address and TLS facts; only a Stream may use the rest of it, from `begin` on."""
+
+    def admit(self, head: bytes, target: bytes, path: str, endpoint: int, pipe: Pipe) -> Upgrade | Refusal | Stream:
+        """Like `answer`, for a clean upgrade (`codec.parse_upgrade`) whose endpoint is `guarded`. Never raises."""
+
+    def stream_failed(self, error: BaseException) -> None:
+        """A Stream raised: log it. The engine aborts the connection."""
+
+    @property
+    def gate(self) -> Gate | None:
+        """Who is asked about each new TCP connection; None: nobody. Read once, when the engine is made."""
+
+    def preface(self, data: bytes, address: tuple[str, int] | str) -> tuple[int, tuple[str, int] | str | None] | None:
+        """On a `proxied` listener, what stands before the request (the PROXY protocol): its size and the
+        client's address (None: the socket's own). None: more bytes are needed. Raises ValueError for what
+        is no preface, and where the socket's `address` is no trusted proxy's; the connection is cut then."""
+
+    def expires(self, connection: Any, expires_at: float) -> None:
+        """Called when a handshake whose `Upgrade.expires_at` is set is done, before on_connect, which may move it."""
+
+    def ended(self, connection: Any, close: Close, bytes_in: int, bytes_out: int, seconds: float) -> None:
+        """With the setting `access_log`: called once at the end of each WebSocket, before its on_close.
+
+        seconds: since its handshake; bytes with framing, of the WebSocket alone."""
 
     def handler_failed(self, connection: Any, hook: str, error: BaseException) -> None:
         """Log it. The engine counts and closes."""
@@ -140,8 +239,11 @@ class Engine(Protocol):
     def tick(self) -> None:
         """Moves the clock hand: deadlines, heartbeats, idle limits, memory given back."""
 
-    def listen(self, fd: int) -> None:
-        """Accepts from a listening, non-blocking socket. The descriptor stays its owner's."""
+    def listen(self, fd: int, *, proxied: bool = False, tls: Any = None) -> None:
+        """Accepts from a listening, non-blocking socket. The descriptor stays its owner's.
+
+        proxied: each connection begins with a preface (`Front.preface`), before TLS.  tls: a callable
+        without arguments that returns the `ssl.SSLContext` for the next connection; None: plain."""
 
     def stop_listening(self) -> None:
         """Accepts no more, from any listener. The listeners stay open."""
@@ -157,6 +259,9 @@ class Engine(Protocol):
 
         Reported by `Front.handler_failed`, counted, and the connection closed with 1011
         (`Cause.HANDLER_ERROR`). Of a connection that is closed already it is only reported and counted."""
+
+    def expire(self, connection: Any) -> None:
+        """Closes a connection whose time has come, as `close(1008, "expired")` would, with `Cause.EXPIRED`."""
 
     def stall(self, endpoint: int) -> None:
         """No more messages are taken from connections of this endpoint (its thread queue is full).
@@ -180,7 +285,8 @@ class Engine(Protocol):
 
     def drain(self, code: int, reason: str, at_most: int) -> int:
         """Closes up to `at_most` open connections politely, with Cause.DRAIN; how many connections of
-        any kind are left, closing ones and unfinished handshakes included. Unfinished handshakes are cut."""
+        any kind are left, closing ones and unfinished handshakes included. Unfinished handshakes are cut;
+        streams are left to finish what they answer."""
 
     def close(self) -> None:
         """Cuts every connection (on_close with Cause.DRAIN, even where held) and frees everything."""

@@ -2,7 +2,8 @@
 
 A row is an array of native 64-bit signed integers, one for each of `FIELDS`. The engine writes the
 first ones (`ENGINE_FIELDS`; the native engine holds them as a C struct in this order), the worker the
-rest; the supervisor only reads. Aligned 8-byte stores need no lock.
+rest; the supervisor reads, and writes the last three (its advice: `pressure.py`). One writer for each item:
+aligned 8-byte stores need no lock.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ ENGINE = (
     Field("connections_opened", "counter", "connections", "WebSocket handshakes completed"),
     Field("connections_refused", "counter", "connections", "TCP connections closed at once: the worker is full"),
     Field("handshake_failures", "counter", "connections", "requests that did not become a WebSocket: refused, late or cut off"),
-    Field("http_requests", "counter", "requests", "plain HTTP requests answered by a page of the app"),
+    Field("http_requests", "counter", "requests", "plain HTTP requests answered by a route, a file or health"),
     Field("messages_in", "counter", "messages", "whole messages received"),
     Field("messages_out", "counter", "messages", "messages queued to peers"),
     Field("bytes_in", "counter", "bytes", "bytes read from peers, framing included"),
@@ -56,6 +57,10 @@ WORKER = (
     Field("loop_lag_us", "gauge", "microseconds", "how late the last clock tick ran"),
     Field("loop_lag_max_us", "gauge", "microseconds", "the latest clock tick since the start"),
     Field("threads_busy", "gauge", "calls", "blocking handlers running or queued"),
+    Field("connections_counted", "gauge", "connections", "TCP connections that the limits of the server count (0: it has none)"),
+    Field("connections_share", "gauge", "connections", "TCP connections it may hold of max_connections_total, as it was advised"),
+    Field("shedding", "gauge", "", "1: memory is short, new handshakes get 503"),
+    Field("advised_ns", "gauge", "nanoseconds", "when it was last advised of the two before (CLOCK_MONOTONIC)"),
 )
 
 FIELDS = ENGINE + WORKER

@@ -51,6 +51,7 @@ cdef extern from "netinet/in.h" nogil:
 
 cdef extern from "arpa/inet.h" nogil:
     const char* inet_ntop(int family, const void* source, char* out, socklen_t size)
+    int inet_pton(int family, const char* text, void* out)
 
 cdef extern from "sys/mman.h" nogil:
     void* mmap(void* address, size_t size, int protection, int flags, int fd, long offset)
@@ -79,6 +80,12 @@ cdef extern from "time.h" nogil:
         long tv_nsec
     int clock_gettime(int clock, timespec* out)
     enum: CLOCK_MONOTONIC
+
+cdef inline uint32_t clock_ms() noexcept nogil:
+    """Milliseconds that wrap after 49 days: only differences mean anything."""
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint32_t>(<uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000)
 
 cdef extern from *:
     """

@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, binding=False
 """The native engine: one epoll set, one flat table, one receive buffer (contract: `contract.py`).
 
-Built in three steps, each a file: `Table` (rows and their memory), `Sender` (how bytes leave) and
-`Engine` here (accepting, the handshake, frames in, closing, the clock hand).
+Built in steps that stand on each other, each a file: `Table` (rows and their memory), `Sender` (how bytes
+leave), `Ending` (how connections end), `Opening` (requests and what comes of them), `Clock` (deadlines) and
+`Engine` here (turns of the loop, accepting, frames in, holding).
 
 Three rules keep it right:
 
@@ -16,71 +17,44 @@ Three rules keep it right:
 Epoll is level-triggered, and an idle connection costs no system call: interest changes only when
 reads pause or output waits."""
 
-import binascii
-import hashlib
 import os
 from collections import deque
-from functools import partial
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF, PyObject
+from cpython.ref cimport Py_XDECREF, PyObject
 from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPIPE, errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from unlimitedws.engine cimport codec
-from unlimitedws.engine.codec cimport Event, Reader, Request
+from unlimitedws.engine.clock cimport Clock
+from unlimitedws.engine.codec cimport Event, Reader
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.kernel cimport *
-from unlimitedws.engine.output cimport block_release, blocks_held, output_copy, pool_trim
-from unlimitedws.engine.sender cimport Range, Sender
+from unlimitedws.engine.output cimport block_release, blocks_held
 from unlimitedws.engine.table cimport *
 
 from unlimitedws.engine.connection import Connection  # the public name
-from unlimitedws.engine.contract import Refusal
+from unlimitedws.engine.tls import Tls
 from unlimitedws.wire import closing
-from unlimitedws.wire.closing import Cause, Close
-from unlimitedws.wire.handshake import too_large
+from unlimitedws.wire.closing import Cause
 
 cdef enum:
     MAX_BATCHES = 8                 # batches in one turn of the loop, and
     MAX_TURN_MS = 5                 # time after which no further batch is begun
     ACCEPTS = 64                    # connections accepted for one readiness event
     MESSAGES_PER_TURN = 256         # contract.MESSAGES_PER_TURN
-    LINGER_MS = 2000                # contract.LINGER_S
     LINGER_BYTES = 1 << 20          # contract.LINGER_BYTES
-    LAGGED_MS = 1000                # a clock tick so late means: the loop stood still, not the peers
-    ACCEPT_RETRY_MS = 1000
-    TICKS_PER_S = 8                 # contract.TICKS_PER_S
     REPORT_MS = 30000               # between two reports of the same shortage
 
 cdef uint64_t LISTENER = <uint64_t>1 << 63
 
-cdef dict CAUSE_NUMBER = {cause: number for number, cause in enumerate(Cause)}
 cdef dict VIOLATIONS = {1002: Cause.PROTOCOL_ERROR, 1007: Cause.INVALID_DATA, 1009: Cause.MESSAGE_TOO_BIG}
-cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
-cdef bytes SWITCHING = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-)
-cdef object sha1 = partial(hashlib.sha1, usedforsecurity=False)
-
-
-cdef uint32_t clock_ms() noexcept nogil:
-    """Milliseconds that wrap after 49 days: only differences mean anything."""
-    cdef timespec now
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return <uint32_t>(<uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000)
 
 
 def native_blocks():
     """Output blocks in use in this process, a broadcast log of each engine included. For tests."""
     return blocks_held()
-
-
-cdef uint32_t milliseconds(object seconds) except? 0xFFFFFFFF:
-    return <uint32_t>min(seconds * 1000, 0x7FFFFFFF)
 
 
 cdef int raise_pending() except -1:
@@ -89,42 +63,26 @@ cdef int raise_pending() except -1:
 
 
 @cython.final
-cdef class Engine(Sender):
+cdef class Engine(Clock):
     """See `contract.Engine`."""
 
     name = "native"
 
     def __init__(self, config, front, row, uint64_t serial, call_soon, call_soon_threadsafe):
-        Sender.__init__(self, config, front, row, call_soon, call_soon_threadsafe)
+        Clock.__init__(self, config, front, row, call_soon, call_soon_threadsafe)
         endpoints = front.endpoints
-        self.connect_hooks = [endpoint.on_connect for endpoint in endpoints]
         self.message_hooks = [endpoint.on_message for endpoint in endpoints]
-        self.close_hooks = [endpoint.on_close for endpoint in endpoints]
         self.waiting = [deque() for _ in endpoints]
         self.stalled = [False for _ in endpoints]
-        self.ending, self.listeners = set(), []
+        self.listeners = {}
         self.accepting = True
         self.next_id = serial << 40
-        self.take_limits(config)
-        # Half a request head is put in front of what is read next.
-        self.buffer = <uint8_t*>malloc(self.receive_bytes + self.head_bytes)
-        if self.buffer == NULL:
-            raise MemoryError
+        self.message_limit = config.message_bytes
+        self.most_connections = config.max_connections
+        self.reported_ms = self.now - REPORT_MS
 
     def __dealloc__(self):
-        free(self.buffer)
         codec.reader_free(&self.reader)
-
-    cdef int take_limits(self, config) except -1:
-        self.receive_bytes, self.head_bytes = config.receive_bytes, config.head_bytes
-        self.message_limit = config.message_bytes
-        self.handshake_ms = milliseconds(config.handshake_timeout_s)
-        self.ping_ms, self.pong_ms = milliseconds(config.ping_interval_s), milliseconds(config.ping_timeout_s)
-        self.close_ms, self.idle_ms = milliseconds(config.close_timeout_s), milliseconds(config.idle_timeout_s)
-        self.most_connections = config.max_connections
-        self.now = self.last_tick = clock_ms()
-        self.reported_ms = self.now - REPORT_MS
-        return 0
 
     # ---- turns of the loop
 
@@ -182,7 +140,7 @@ cdef class Engine(Sender):
             if e.id != id:
                 return 0
         if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-            if e.phase == OPEN and e.flags & PAUSED:
+            if e.flags & PAUSED and may_pause(e):
                 self.readable_while_paused(fd, e, events)
             else:
                 self.readable(fd, e)
@@ -221,36 +179,11 @@ cdef class Engine(Sender):
                         self.readable(fd, e)  # now, in its place in the line, not when epoll finds it
         return 0
 
-    cdef int run_deferred(self) except -1:
-        """Calls on_close and on_drain, now that no handler is on the stack."""
-        while self.deferred:
-            name, hook, connection, argument = self.deferred.popleft()
-            try:
-                if name == "on_close":
-                    hook(connection, argument)
-                else:
-                    hook(connection)
-            except BaseException as error:
-                self.handler_error(connection, name, error)
-        return 0
-
-    cdef int settle(self) except -1:
-        """Calls what was deferred, unless a turn is under way, which will."""
-        if self.running:
-            return 0
-        self.running = True
-        try:
-            self.run_deferred()
-        finally:
-            self.running = False
-            self.wake()
-        return 0
-
     # ---- accepting
 
-    def listen(self, int fd):
+    def listen(self, int fd, *, proxied=False, tls=None):
         self.thread = PyThread_get_thread_ident()
-        self.listeners.append(fd)
+        self.listeners[fd] = (PREFACE if proxied else 0, tls)
         self.watch_listener(fd)
 
     cdef int watch_listener(self, int fd) except -1:
@@ -265,12 +198,14 @@ cdef class Engine(Sender):
         self.accepting = False
         for fd in self.listeners:
             epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, NULL)
-        self.listeners = []
+        self.listeners = {}
 
     cdef int accept_batch(self, int listener) except -1:
         cdef sockaddr_storage address
         cdef socklen_t size
         cdef int i, fd, failed
+        cdef uint32_t flags
+        flags, tls = self.listeners[listener]
         for i in range(ACCEPTS):
             size = sizeof(address)
             fd = accept4(listener, <sockaddr*>&address, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
@@ -284,13 +219,13 @@ cdef class Engine(Sender):
             self.row[C_ACCEPTED] += 1
             if <uint64_t>fd >= self.table_room or self.most_connections and self.entries >= self.most_connections:
                 self.row[C_REFUSED] += 1
-                self.row[C_CLOSES + <int>CAUSE_NUMBER[Cause.LIMIT]] += 1
+                self.count_close(Cause.LIMIT)
                 os_close(fd)
                 continue
-            self.admit(fd, &address)
+            self.admit(fd, &address, flags, tls)
         return 0
 
-    cdef int admit(self, int fd, sockaddr_storage* address) except -1:
+    cdef int admit(self, int fd, sockaddr_storage* address, uint32_t flags, object tls) except -1:
         cdef Entry* e = &self.table[fd]
         cdef epoll_event event
         self.next_id += 1
@@ -304,6 +239,7 @@ cdef class Engine(Sender):
             return 0
         e.phase = HANDSHAKE
         e.interest = 1
+        e.flags = flags
         e.seen_ms = e.active_ms = self.now
         if address.ss_family == AF_INET:
             e.ipv4 = (<sockaddr_in*>address).sin_addr.s_addr
@@ -313,11 +249,24 @@ cdef class Engine(Sender):
                 self.v6 = <uint8_t*>reserve(self.table_room * 16)
             memcpy(self.v6 + 16 * fd, (<sockaddr_in6*>address).sin6_addr.s6_addr, 16)
             e.port = ntohs((<sockaddr_in6*>address).sin6_port)
-            e.flags = V6
+            e.flags |= V6
+        if self.gate is not None and not self.gate.enter(self.address(fd, e)):
+            return self.turn_away(fd, e)
         if fd > self.highest:
             self.highest = fd
         self.entries += 1
         self.row[C_PENDING] += 1
+        if tls is not None:
+            e.flags |= SECURE
+            self.secured[fd] = Tls(tls)
+        return 0
+
+    cdef int turn_away(self, int fd, Entry* e) except -1:
+        """The gate does not want it: closed at once, before a row is counted."""
+        self.row[C_REFUSED] += 1
+        self.count_close(Cause.LIMIT)
+        memset(e, 0, sizeof(Entry))
+        os_close(fd)
         return 0
 
     cdef int pause_accepting(self, int why) except -1:
@@ -366,9 +315,36 @@ cdef class Engine(Sender):
             return self.end(fd, e) if e.more.thrown_away > LINGER_BYTES else 0
         e.seen_ms = self.now
         e.flags &= ~PINGED
+        if e.flags & (PREFACE | SECURE):
+            return self.read_preface(fd, e, kept + n) if e.flags & PREFACE else self.take_secure(fd, e, kept, n)
+        return self.take(fd, e, kept, n)
+
+    cdef int take(self, int fd, Entry* e, size_t kept, size_t n) except -1:
+        """Input for whoever the connection belongs to: `n` bytes in the buffer, behind what was kept."""
         if e.phase == HANDSHAKE:
             return self.read_head(fd, e, kept + n, kept)
+        if e.phase == STREAM:
+            return self.feed(fd, e, self.buffer[:n])
+        if self.meters != NULL and self.metered(fd, e, n):
+            return 0
         return self.consume(fd, e, self.buffer, self.buffer + n)
+
+    cdef int take_secure(self, int fd, Entry* e, size_t kept, size_t n) except -1:
+        cdef uint64_t id = e.id
+        cdef ssize_t plain = self.open_tls(fd, e, kept, n)
+        if plain < 0:
+            return 0
+        tls = self.secured[fd]
+        if plain > 0:
+            self.take(fd, e, kept, plain)
+        if tls.has_ended and e.id == id and e.phase != LINGER:
+            return self.stream_ended(fd, e, 0)
+        return 0
+
+    cdef bint metered(self, int fd, Entry* e, size_t n) except -1:
+        """Counts what came; whether it is thrown away, because its rate was too high and the policy is to close."""
+        self.meters[fd].bytes_in += n
+        return self.rated and self.charge(fd, e, 0, n) and e.phase != OPEN
 
     cdef int readable_while_paused(self, int fd, Entry* e, uint32_t events) except -1:
         """Input for a connection that must wait: leave it in the kernel, but notice the end."""
@@ -390,108 +366,13 @@ cdef class Engine(Sender):
         """recv gave nothing more. failed: an errno, or 0 for the end of the stream."""
         if e.phase == LINGER:
             return self.end(fd, e)
+        if e.phase == STREAM and failed == 0 and e.interest & 3:
+            return self.stream_half_closed(fd, e)
         if failed == 0 and e.flags & BROKEN or failed in (ECONNRESET, EPIPE):
             return self.lose(fd, e, Cause.PEER_RESET)
         return self.lose(fd, e, Cause.NETWORK_ERROR if failed else Cause.PEER_EOF)
 
     # ---- the handshake
-
-    cdef int read_head(self, int fd, Entry* e, size_t size, size_t searched) except -1:
-        """The request, as far as it has come: `size` bytes in the buffer."""
-        cdef Request request
-        cdef long route
-        cdef Py_ssize_t head = codec.parse_upgrade(self.buffer, size, searched, &request)
-        if head > <Py_ssize_t>self.head_bytes:
-            return self.refuse(fd, e, too_large(self.head_bytes).response, Cause.HANDSHAKE_REFUSED)
-        if head > 0:
-            route = self.find_route(request.target[:request.target_size])
-            if route >= 0:
-                self.begin(fd)
-                self.cork_bytes(SWITCHING)
-                self.cork_bytes(binascii.b2a_base64(sha1(request.key[:24] + GUID).digest(), newline=False))
-                self.cork_bytes(b"\r\n\r\n")
-                return self.open(fd, e, <uint32_t>route, self.buffer + head, self.buffer + size)
-        head = codec.head_end(self.buffer, size, searched)
-        if head == 0 and size < self.head_bytes:
-            return self.keep_input(e, self.buffer, self.buffer + size)
-        if head == 0 or head > <Py_ssize_t>self.head_bytes:
-            return self.refuse(fd, e, too_large(self.head_bytes).response, Cause.HANDSHAKE_REFUSED)
-        return self.answer(fd, e, head, size)
-
-    cdef long find_route(self, bytes target) except? -2:
-        """The route of a plain target; -1: none, the full parser will say why."""
-        cdef long number = self.routes.find(target)
-        if number >= 0:
-            return number
-        found = self.front.route(target)
-        if found is None:
-            return -1
-        path, endpoint = found
-        return self.routes.add(path, endpoint, None, target)
-
-    cdef int answer(self, int fd, Entry* e, Py_ssize_t head, size_t size) except -1:
-        """Any request but the clean one: the full parser decides."""
-        verdict = self.front.answer(self.buffer[:head])
-        if isinstance(verdict, Refusal):
-            return self.refuse(fd, e, verdict.response, verdict.cause)
-        self.begin(fd)
-        if not self.cork_bytes(verdict.response):
-            raise ValueError("the response to an upgrade does not fit the cork")
-        return self.open(
-            fd, e, self.routes.add(verdict.path, verdict.endpoint, verdict.subprotocol, None), self.buffer + head, self.buffer + size
-        )
-
-    cdef int refuse(self, int fd, Entry* e, bytes response, object cause) except -1:
-        """Answers with plain HTTP and ends."""
-        cdef Unfinished* more = self.unfinished(e)
-        self.handshake_over(cause)
-        self.drop_input(more)
-        if not output_copy(&more.output, <uint8_t*>PyBytes_AS_STRING(response), PyBytes_GET_SIZE(response)):
-            return self.end(fd, e)
-        self.row[C_QUEUED] += PyBytes_GET_SIZE(response)
-        self.linger(fd, e)
-        return self.flush(fd, e)
-
-    cdef int handshake_over(self, object cause) except -1:
-        """Counts a request that did not become a WebSocket."""
-        self.row[C_PENDING] -= 1
-        self.row[C_HTTP if cause is Cause.HTTP_ANSWERED else C_FAILURES] += 1
-        self.row[C_CLOSES + <int>CAUSE_NUMBER[cause]] += 1
-        return 0
-
-    cdef int open(self, int fd, Entry* e, uint32_t route, uint8_t* rest, uint8_t* end) except -1:
-        """The 101 is in the cork: from here on it is a WebSocket; `rest` came with the request."""
-        cdef uint64_t id = e.id
-        e.route = route
-        self.routes.routes[route].users += 1
-        if e.more != NULL:
-            self.drop_input(e.more)
-        e.phase = OPEN
-        e.active_ms = self.now
-        if self.ping_ms:  # spreads the first Pings of those who came together over one interval
-            e.seen_ms = self.now - <uint32_t>(id * 2654435761u) % self.ping_ms
-        self.row[C_PENDING] -= 1
-        self.row[C_OPENED] += 1
-        self.row[C_OPEN] += 1
-        hook = self.connect_hooks[self.endpoint(e)]
-        if hook is not None:
-            connection = self.connection(fd, e)
-            try:
-                hook(connection)
-            except BaseException as error:
-                self.handler_error(connection, "on_connect", error)
-            if e.id != id:
-                self.cork_fd = -1
-                return 0
-        if e.phase == OPEN and (e.flags & (HELD | OVER) or self.stalls and self.stalled[self.endpoint(e)]):
-            if rest < end:
-                self.keep_input(e, rest, end)
-                if not e.flags & (HELD | OVER):
-                    self.wait_for_room(fd, e)
-            return self.finish(fd, e)
-        if e.phase == LINGER or rest == end:
-            return self.finish(fd, e)
-        return self.consume(fd, e, rest, end)
 
     # ---- frames
 
@@ -506,16 +387,19 @@ cdef class Engine(Sender):
         if self.cork_fd != fd:
             self.begin(fd)
         while True:
-            kind = codec.next_event(reader, &at, end, self.message_limit, &event)
+            kind = codec.next_event(reader, &at, end, self.message_limit, e.flags & DEFLATE != 0, &event)
             if kind == codec.NEED_MORE:
                 break
             if kind == codec.TEXT or kind == codec.BINARY:
                 self.row[C_MESSAGES_IN] += 1
-                payload = codec.take_payload(kind, &event, payload)
+                event.code = 1007
+                if event.compressed:
+                    payload = self.inflated(fd, e, kind, &event)
+                else:
+                    payload = codec.take_payload(kind, &event, payload)
                 if event.assembled:
                     codec.message_taken(reader)
                 if payload is None:
-                    event.code = 1007
                     kind = codec.VIOLATION
                 elif e.phase != OPEN:
                     continue
@@ -532,8 +416,10 @@ cdef class Engine(Sender):
                             at = end
                             break
                     handled += 1
+                    if self.rated and e.phase == OPEN:
+                        self.charge(fd, e, 1, 0)
                     if at < end and e.phase == OPEN and (
-                        e.flags & (HELD | OVER) or handled >= MESSAGES_PER_TURN or self.stalls
+                        e.flags & (HELD | OVER | THROTTLED) or handled >= MESSAGES_PER_TURN or self.stalls
                     ) and self.must_wait(fd, e, handled):
                         self.keep_input(e, at, end)
                         break
@@ -567,7 +453,7 @@ cdef class Engine(Sender):
 
     cdef bint must_wait(self, int fd, Entry* e, int handled) except -1:
         """After a message, with more input at hand: whether the rest has to wait."""
-        if e.flags & (HELD | OVER):
+        if e.flags & (HELD | OVER | THROTTLED):
             return True
         if self.stalled[self.endpoint(e)]:
             self.wait_for_room(fd, e)
@@ -601,11 +487,15 @@ cdef class Engine(Sender):
         """Goes on with a connection that waited: first with what was kept, then with the kernel's."""
         cdef uint64_t id = e.id
         cdef uint8_t* at
-        if e.phase == OPEN and e.flags & PAUSED:
+        if e.flags & PAUSED and may_pause(e):
             return 0
+        if e.phase == STREAM:
+            return self.feed_kept(fd, e)
+        if e.phase == HANDSHAKE:
+            return self.look_again(fd, e)
         if self.stalls and e.phase == OPEN and self.stalled[self.endpoint(e)]:
             return self.wait_for_room(fd, e)
-        if e.more != NULL and e.more.input_size and e.phase != HANDSHAKE:
+        if e.more != NULL and e.more.input_size:
             at = e.more.input + e.more.input_start
             self.consume(fd, e, at, at + e.more.input_size)
             if e.id != id or e.phase == OPEN and e.flags & PAUSED:
@@ -614,120 +504,18 @@ cdef class Engine(Sender):
 
     # ---- closing
 
-    cdef int close_politely(self, int fd, Entry* e, bytes payload, int code, str reason, object cause) except -1:
-        """Sends a Close and waits for theirs (RFC 6455, section 7.1.2)."""
-        cdef Unfinished* more
-        if e.phase != OPEN:
-            return 0
-        self.put(fd, e, codec.CLOSE, <uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), None, True)
-        more = self.unfinished(e)
-        close = Close(code, reason, cause, False)
-        Py_INCREF(close)
-        more.close = <PyObject*>close
-        e.phase = CLOSING
-        e.active_ms = self.now
-        # Their Close may lie behind messages that waited: these are thrown away now.
-        if more.input_size:
-            self.make_ready(fd, e)
+    cdef int look_again(self, int fd, Entry* e) except -1:
+        """A request, or a part of one, came before its turn."""
+        cdef uint64_t id = e.id
+        cdef size_t kept
+        if e.more != NULL and e.more.input_size:
+            kept = e.more.input_size
+            memcpy(self.buffer, e.more.input + e.more.input_start, kept)
+            self.drop_input(e.more)
+            self.read_head(fd, e, kept, 0)
+            if e.id != id or e.phase != HANDSHAKE:
+                return 0
         return self.read_on(fd, e)
-
-    cdef int peer_closed(self, int fd, Entry* e, int code, str reason, bint last) except -1:
-        """Their Close came: answer it (section 5.5.1) or, if ours went first, be done."""
-        cdef uint8_t payload[2]
-        if e.phase == LINGER:
-            return 0
-        if e.phase == OPEN:
-            payload[0], payload[1] = <uint8_t>(code >> 8), <uint8_t>code
-            self.put(fd, e, codec.CLOSE, payload, 0 if code == codec.NO_STATUS else 2, None, True)
-            self.detach(fd, e, code, reason, Cause.PEER_CLOSED, True)
-        else:
-            self.detach_closing(fd, e, True)
-        self.linger(fd, e)
-        if last:  # nothing follows a Close, so nothing unread can turn our end into a reset
-            e.flags |= FINAL
-        return 0
-
-    cdef int detach_closing(self, int fd, Entry* e, bint clean) except -1:
-        """`detach` with the Close that was begun here."""
-        close = <object>e.more.close
-        return self.detach(fd, e, close.code, close.reason, close.cause, clean)
-
-    cdef int fail_connection(self, int fd, Entry* e, int code, object cause) except -1:
-        """They broke the protocol, or a handler raised: says so, and reads on only to throw away."""
-        if e.phase == OPEN:
-            payload = closing.pack_close(code)
-            self.put(fd, e, codec.CLOSE, <uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), None, True)
-            self.detach(fd, e, code, "", cause, False)
-        elif e.phase == CLOSING:
-            self.detach_closing(fd, e, False)
-        else:
-            return 0
-        return self.linger(fd, e)
-
-    cdef int handler_error(self, Connection connection, str hook, object error) except -1:
-        self.row[C_ERRORS] += 1
-        if isinstance(error, KeyboardInterrupt):
-            self.interrupt = error
-        self.front.handler_failed(connection, hook, error)
-        if connection.entry != NULL:
-            self.fail_connection(connection.fd, connection.entry, 1011, Cause.HANDLER_ERROR)
-            self.settle_lingering(connection.fd)
-        return 0
-
-    cdef int settle_lingering(self, int fd) except -1:
-        """A failing that came from outside the connection's own turn: its output leaves with the others'."""
-        if self.cork_fd != fd:
-            self.make_dirty(fd, &self.table[fd])
-        return 0
-
-    cdef int linger(self, int fd, Entry* e) except -1:
-        """Nothing more to say: what waits is sent, what comes is thrown away."""
-        cdef Unfinished* more = self.unfinished(e)
-        e.phase = LINGER
-        e.active_ms = self.now
-        e.flags &= ~(PAUSED | PINGED)
-        more.thrown_away = 0
-        more.input_size = 0
-        return self.read_on(fd, e)
-
-    cdef int lose(self, int fd, Entry* e, object cause) except -1:
-        """The end without ceremony."""
-        if e.phase == HANDSHAKE:
-            self.handshake_over(cause)
-        elif e.phase == OPEN:
-            self.detach(fd, e, 1006, "", cause, False)
-        elif e.phase == CLOSING:
-            self.detach_closing(fd, e, False)
-        return self.end(fd, e)
-
-    cdef int detach(self, int fd, Entry* e, int code, str reason, object cause, bint clean) except -1:
-        """Parts the Connection from its row; on_close follows when no handler runs."""
-        cdef Connection connection = None
-        cdef object hook = self.close_hooks[self.endpoint(e)]
-        self.row[C_OPEN] -= 1
-        self.row[C_CLOSES + <int>CAUSE_NUMBER[cause]] += 1
-        if e.connection != NULL or hook is not None:
-            connection = self.connection(fd, e)
-            connection.facts = self.facts(fd, e)
-            connection.entry = NULL
-            e.connection = NULL
-            if e.flags & PINNED:
-                e.flags &= ~PINNED
-                Py_DECREF(connection)
-        self.routes.release(e.route)
-        if hook is None:
-            return 0
-        close = Close(code, reason, cause, clean)
-        if connection.holds:
-            connection.ending = ("on_close", hook, connection, close)
-            self.ending.add(connection)
-        else:
-            self.deferred.append(("on_close", hook, connection, close))
-            self.wake()
-        return 0
-
-    cdef int too_slow(self, int fd, Entry* e) except -1:
-        return self.close_politely(fd, e, closing.pack_close(1013, "too slow"), 1013, "too slow", Cause.SLOW_CONSUMER)
 
     # ---- holding and stalling
 
@@ -785,6 +573,14 @@ cdef class Engine(Sender):
         self.unstalled = True
         self.wake()
 
+    def expire(self, Connection connection not None):
+        if connection.entry != NULL:
+            payload = closing.pack_close(1008, "expired")
+            self.close_politely(connection.fd, connection.entry, payload, 1008, "expired", Cause.EXPIRED)
+
+    cdef bint is_stalled(self, Entry* e) except -1:
+        return self.stalls and self.stalled[self.endpoint(e)]
+
     cdef int wait_for_room(self, int fd, Entry* e) except -1:
         """Its endpoint's thread queue is full: waits in line."""
         if not e.flags & STALLED:
@@ -805,7 +601,7 @@ cdef class Engine(Sender):
         self.now = clock_ms()
         for fd in range(self.drain_hand, self.highest + 1):
             e = &self.table[fd]
-            if e.phase == HANDSHAKE:
+            if e.phase == HANDSHAKE or e.phase == STREAM:
                 self.lose(fd, e, Cause.DRAIN)
             elif e.phase == OPEN:
                 if at_most <= 0:
@@ -850,91 +646,3 @@ cdef class Engine(Sender):
 
     # ---- the clock hand
 
-    def tick(self):
-        cdef int first, last, fd
-        if self.epoll < 0:
-            return
-        self.now = clock_ms()
-        if <uint32_t>(self.now - self.last_tick) > LAGGED_MS:
-            # We stood still (a suspended machine, a handler that blocked): their answers may lie
-            # unread. Nobody is judged before he had his time again.
-            self.grace_until, self.in_grace = self.now + self.pong_ms, True
-        elif self.in_grace and <int>(self.now - self.grace_until) >= 0:
-            self.in_grace = False
-        self.last_tick = self.now
-        if self.accept_paused and self.accepting and <uint32_t>(self.now - self.paused_ms) >= ACCEPT_RETRY_MS:
-            self.resume_accepting()
-        first = self.hand
-        last = min(first + self.highest // TICKS_PER_S + 1, self.highest + 1)
-        self.running = True
-        try:
-            for fd in range(first, last):
-                if self.table[fd].phase != FREE:
-                    self.judge(fd, &self.table[fd])
-            self.run_deferred()
-        finally:
-            self.running = False
-        self.hand = last
-        if last > self.highest:
-            self.hand = 0
-            self.give_back()
-        self.wake()
-
-    cdef int judge(self, int fd, Entry* e) except -1:
-        """Deadlines of one connection, once a second."""
-        cdef uint32_t silent = self.now - e.seen_ms, since = self.now - e.active_ms
-        if e.phase == OPEN:
-            if self.idle_ms and since >= self.idle_ms and not e.flags & HELD:
-                return self.close_politely(fd, e, closing.pack_close(1000, "idle"), 1000, "idle", Cause.IDLE)
-            if self.ping_ms:
-                return self.heartbeat(fd, e, silent)
-        elif e.phase == HANDSHAKE:
-            if since >= self.handshake_ms:
-                return self.lose(fd, e, Cause.HANDSHAKE_TIMEOUT)
-        elif e.phase == CLOSING:
-            if since >= self.close_ms:
-                return self.lose(fd, e, Cause.APP_CLOSED)
-        elif since >= (<uint32_t>LINGER_MS if e.flags & SHUT else self.close_ms):
-            return self.end(fd, e)
-        return 0
-
-    cdef int heartbeat(self, int fd, Entry* e, uint32_t silent) except -1:
-        """A Ping after silence, the end after more of it. `seen_ms` is moved when the Ping goes out, so
-        that the deadline counts from there."""
-        if e.flags & PINGED:
-            if e.flags & PAUSED or self.in_grace:
-                e.seen_ms = self.now - self.ping_ms
-            elif silent >= self.ping_ms + self.pong_ms:
-                return self.lose(fd, e, Cause.HEARTBEAT_LOST)
-        elif silent >= self.ping_ms:
-            e.seen_ms = self.now - self.ping_ms
-            e.flags |= PINGED
-            if e.more == NULL or e.more.output.bytes == 0:  # else what waits is the question already
-                self.begin(fd)  # sent from the cork: a crowd's Pings never wait in memory together
-                self.put(fd, e, codec.PING, b"", 0, None, True)
-                return self.finish(fd, e)
-        return 0
-
-    cdef int give_back(self) except -1:
-        """After a sweep: memory of rows above the highest in use, of pools, of a crowd that left."""
-        cdef int highest = self.highest
-        if self.entries > self.peak:
-            self.peak = self.entries
-        while highest > 0 and self.table[highest].phase == FREE:
-            highest -= 1
-        if highest < self.highest:
-            release_above(self.table, sizeof(Entry), highest, self.highest)
-            if self.v6 != NULL:
-                release_above(self.v6, 16, highest, self.highest)
-            if self.ranges != NULL:
-                release_above(self.ranges, sizeof(Range), highest, self.highest)
-            self.highest = highest
-        if self.peak >= 1024 and self.entries < self.peak // 2:
-            self.peak = self.entries
-            self.trim_pool()
-            pool_trim()
-            if self.dirty_count == 0:
-                free(self.dirty)
-                self.dirty, self.dirty_room = NULL, 0
-            uws_give_back()
-        return 0

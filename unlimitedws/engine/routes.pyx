@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
-"""The path, endpoint and subprotocol of connections: 4 bytes in each connection's row, and the strings
+"""The path, endpoint, subprotocol and deflate terms of connections: 4 bytes in each connection's row, and the strings
 once for all that share them, gone with the last."""
 
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
@@ -23,9 +23,9 @@ cdef class RouteTable:
         cdef object number = self.targets.get(target)
         return -1 if number is None else <long>number
 
-    cdef uint32_t add(self, str path, uint32_t endpoint, object subprotocol, bytes target) except? 0xFFFFFFFF:
+    cdef uint32_t add(self, str path, uint32_t endpoint, object subprotocol, object deflate, bytes target) except? 0xFFFFFFFF:
         """The number of such a route, made if need be; without users until the caller counts one."""
-        key = (path, endpoint, subprotocol)
+        key = (path, endpoint, subprotocol, deflate)
         cdef object known = self.numbers.get(key)
         cdef uint32_t number
         cdef Route* route
@@ -35,11 +35,13 @@ cdef class RouteTable:
         route = &self.routes[number]
         route.path = <PyObject*>path
         route.subprotocol = <PyObject*>subprotocol
+        route.deflate = <PyObject*>deflate
         route.target = <PyObject*>target if target is not None else NULL
         route.endpoint = endpoint
         route.users = 0
         Py_INCREF(path)
         Py_INCREF(subprotocol)
+        Py_INCREF(deflate)
         self.numbers[key] = number
         if target is not None:
             Py_INCREF(target)
@@ -63,7 +65,7 @@ cdef class RouteTable:
         route.users -= 1
         if route.users:
             return 0
-        del self.numbers[<object>route.path, route.endpoint, <object>route.subprotocol]
+        del self.numbers[<object>route.path, route.endpoint, <object>route.subprotocol, <object>route.deflate]
         if route.target != NULL:
             del self.targets[<object>route.target]
         self.drop(route)
@@ -73,6 +75,7 @@ cdef class RouteTable:
     cdef int drop(self, Route* route) except -1:
         Py_DECREF(<object>route.path)
         Py_DECREF(<object>route.subprotocol)
+        Py_DECREF(<object>route.deflate)
         if route.target != NULL:
             Py_DECREF(<object>route.target)
         return 0

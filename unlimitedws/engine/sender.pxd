@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from unlimitedws.engine.codec cimport Event
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.output cimport Block
 from unlimitedws.engine.table cimport Entry, Table, Unfinished
@@ -21,6 +22,12 @@ cdef class Sender(Table):
     cdef size_t dirty_room
     cdef Range* ranges                  # NULL until a broadcast
     cdef Block* log                     # frames broadcast in this turn, one after the other
+    cdef size_t deflate_threshold
+    cdef int deflate_level
+    cdef uint64_t inflated_limit
+    cdef dict compressors               # window bits -> Compressor
+    cdef dict contexts                  # descriptor -> Context, of those with context takeover
+    cdef list deflating                 # during a broadcast: descriptors that get it compressed; else None
 
     cdef int too_slow(self, int fd, Entry* e) except -1
     cdef int begin(self, int fd) except -1
@@ -28,8 +35,19 @@ cdef class Sender(Table):
     cdef int finish(self, int fd, Entry* e) except -1
     cdef int finish_gone(self) except -1
     cdef int uncork(self, int fd, Entry* e) except -1
+    cdef int send_now(self, int fd, Entry* e, bytes data) except -1
+    cdef bytes seal(self, int fd, Entry* e, bytes data)
+    cdef int queue_plain(self, int fd, Entry* e, const uint8_t* data, size_t size) except -1
+    cdef int queue_cork(self, int fd, Entry* e) except -1
+    cdef bint part_tls(self, int fd, Entry* e) except -1
     cdef int queue_rest(self, int fd, Entry* e, ssize_t n, uint8_t* data, size_t size) except -1
     cdef int enqueue(self, Entry* e, const uint8_t* data, size_t size) except -1
+    cdef bytes deflated(self, int fd, Entry* e, const uint8_t* data, size_t size)
+    cdef object terms(self, Entry* e)
+    cdef object compressor(self, int bits)
+    cdef object inflated(self, int fd, Entry* e, int opcode, Event* event)
+    cdef long broadcast_deflated(self, int opcode, bytes payload, list descriptors) except -1
+    cdef long broadcast_to(self, int fd, int opcode, bytes payload) except -1
     cdef int send_direct(self, int fd, Entry* e, uint8_t* head, size_t head_size, const uint8_t* data, size_t size, object owner) except -1
     cdef int enqueue_payload(self, Entry* e, const uint8_t* data, size_t size, object owner) except -1
     cdef int queue_frame(self, int fd, Entry* e, uint8_t* head, size_t head_size, const uint8_t* data, size_t size, object owner) except -1

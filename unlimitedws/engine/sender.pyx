@@ -9,6 +9,7 @@
 Whatever the kernel does not take waits in the connection's queue, sharing memory where it can."""
 
 from functools import partial
+from ssl import SSLError
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -22,9 +23,11 @@ from unlimitedws.engine.kernel cimport *
 from unlimitedws.engine.output cimport (
     Block, block_new, block_of, block_release, output_copy, output_free, output_send, output_share,
 )
+from unlimitedws.engine.pipe cimport Pipe
 from unlimitedws.engine.table cimport *
 
 from unlimitedws.engine.connection import posted_send
+from unlimitedws.wire.deflate import Compressor, Corrupt, TooBig, inflate
 
 cdef enum:
     FLUSHES = 2048          # peers flushed in one turn: about 10 ms of system calls
@@ -39,6 +42,9 @@ cdef class Sender(Table):
         self.drain_hooks = [endpoint.on_drain for endpoint in front.endpoints]
         self.queue_limit, self.drops = config.queue_bytes, config.queue_policy == "drop"
         self.high_water, self.low_water = config.high_water_bytes, config.low_water_bytes
+        self.deflate_threshold, self.deflate_level = config.deflate_threshold_bytes, config.deflate_level
+        self.inflated_limit = config.message_bytes
+        self.compressors, self.contexts = {}, {}
         self.cork = <uint8_t*>malloc(CORK_BYTES)
         if self.cork == NULL:
             raise MemoryError
@@ -90,9 +96,11 @@ cdef class Sender(Table):
         if size == 0:
             return 0
         self.cork_size = 0
+        if e.flags & SECURE:
+            return self.send_now(fd, e, self.seal(fd, e, self.cork[:size]))
         n = send(fd, self.cork, size, MSG_NOSIGNAL)
         if n == <ssize_t>size:
-            self.row[C_BYTES_OUT] += n
+            self.sent(fd, n)
             return 0
         return self.queue_rest(fd, e, n, self.cork, size)
 
@@ -103,7 +111,7 @@ cdef class Sender(Table):
                 e.flags |= BROKEN
                 return 0
             n = 0
-        self.row[C_BYTES_OUT] += n
+        self.sent(fd, n)
         self.enqueue(e, data + n, size - n)
         return self.blocked(fd, e)
 
@@ -111,6 +119,55 @@ cdef class Sender(Table):
         if not output_copy(&self.unfinished(e).output, data, size):
             raise MemoryError
         self.row[C_QUEUED] += size
+        return 0
+
+    # ---- TLS: what waits is ciphertext, so that it is sealed in the order in which it was said
+
+    cdef bytes seal(self, int fd, Entry* e, bytes data):
+        """The records of what is to be sent."""
+        try:
+            return self.secured[fd].seal(data)
+        except SSLError:  # OpenSSL gave up on this connection before
+            e.flags |= BROKEN
+            return b""
+
+    cdef int send_now(self, int fd, Entry* e, bytes data) except -1:
+        """Offers ciphertext to the kernel at once, unless some waits already."""
+        cdef ssize_t n
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        if size == 0:
+            return 0
+        if e.more != NULL and e.more.output.bytes:
+            self.enqueue(e, <uint8_t*>PyBytes_AS_STRING(data), size)
+            return self.make_dirty(fd, e)
+        n = send(fd, PyBytes_AS_STRING(data), size, MSG_NOSIGNAL)
+        if n == size:
+            self.sent(fd, n)
+            return 0
+        return self.queue_rest(fd, e, n, <uint8_t*>PyBytes_AS_STRING(data), size)
+
+    cdef bint part_tls(self, int fd, Entry* e) except -1:
+        """Says close_notify behind everything else; False: it has been said."""
+        tls = self.secured[fd]
+        if tls.has_parted or e.flags & BROKEN:
+            return False
+        self.send_now(fd, e, tls.part())
+        return e.more != NULL and e.more.output.bytes != 0
+
+    cdef int queue_plain(self, int fd, Entry* e, const uint8_t* data, size_t size) except -1:
+        """Queues what is not ciphertext yet, or never will be."""
+        cdef bytes sealed
+        if not e.flags & SECURE:
+            return self.enqueue(e, data, size)
+        sealed = self.seal(fd, e, data[:size])
+        return self.enqueue(e, <uint8_t*>PyBytes_AS_STRING(sealed), PyBytes_GET_SIZE(sealed))
+
+    cdef int queue_cork(self, int fd, Entry* e) except -1:
+        """What was corked waits with the rest, before what follows."""
+        cdef size_t size = self.cork_size
+        if self.cork_fd == fd and size:
+            self.cork_size = 0
+            return self.queue_plain(fd, e, self.cork, size)
         return 0
 
     # ---- frames
@@ -123,8 +180,19 @@ cdef class Sender(Table):
         cdef uint8_t* to
         cdef int head_size
         cdef bint corked = self.cork_fd == fd and not e.flags & RANGED and (e.more == NULL or e.more.output.bytes == 0)
+        cdef bint has_room = control
+        cdef bytes packed
         if e.flags & BROKEN:
             return 0
+        if e.flags & DEFLATE and not control and size >= self.deflate_threshold:
+            if not corked and self.contexts and fd in self.contexts:
+                if not self.makes_room(fd, e, size):  # now: once it is compressed, the next message refers to it
+                    return 0
+                has_room = True
+            packed = self.deflated(fd, e, data, size)
+            if packed is not None:
+                opcode |= codec.RSV1
+                owner, data, size = packed, <uint8_t*>PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed)
         if corked and size < DIRECT_BYTES:
             if self.cork_size + 10 + size > CORK_BYTES:
                 self.uncork(fd, e)
@@ -137,10 +205,10 @@ cdef class Sender(Table):
                 self.row[C_MESSAGES_OUT] += not control
                 return 1
         head_size = codec.pack_head(head, opcode, size)
-        if corked:
+        if corked and not e.flags & SECURE:
             self.row[C_MESSAGES_OUT] += not control
             return self.send_direct(fd, e, head, head_size, data, size, owner)
-        if not control and not self.makes_room(fd, e, head_size + size):
+        if not has_room and not self.makes_room(fd, e, head_size + size):
             return 0
         self.row[C_MESSAGES_OUT] += not control
         return self.queue_frame(fd, e, head, head_size, data, size, owner)
@@ -162,14 +230,14 @@ cdef class Sender(Table):
         self.cork_size = 0
         n = sendmsg(fd, &message, MSG_NOSIGNAL)
         if n == <ssize_t>(corked + head_size + size):
-            self.row[C_BYTES_OUT] += n
+            self.sent(fd, n)
             return 1
         if n < 0:
             if errno not in (EAGAIN, EINTR):
                 e.flags |= BROKEN
                 return 0
             n = 0
-        self.row[C_BYTES_OUT] += n
+        self.sent(fd, n)
         for i in range(3):
             part = min(<size_t>n, parts[i].iov_len)
             n -= part
@@ -198,12 +266,15 @@ cdef class Sender(Table):
     cdef int queue_frame(
         self, int fd, Entry* e, uint8_t* head, size_t head_size, const uint8_t* data, size_t size, object owner
     ) except -1:
+        cdef bytes sealed
         self.settle_range(fd, e)
-        if self.cork_fd == fd and self.cork_size:
-            self.enqueue(e, self.cork, self.cork_size)
-            self.cork_size = 0
-        self.enqueue(e, head, head_size)
-        self.enqueue_payload(e, data, size, owner)
+        self.queue_cork(fd, e)
+        if e.flags & SECURE:
+            sealed = self.seal(fd, e, head[:head_size] + data[:size])
+            self.enqueue_payload(e, <uint8_t*>PyBytes_AS_STRING(sealed), PyBytes_GET_SIZE(sealed), sealed)
+        else:
+            self.enqueue(e, head, head_size)
+            self.enqueue_payload(e, data, size, owner)
         self.make_dirty(fd, e)
         return self.under_high_water(fd, e)
 
@@ -213,7 +284,7 @@ cdef class Sender(Table):
             self.flush(fd, e)
         if e.more == NULL or e.more.output.bytes <= self.high_water:
             return True
-        if e.phase == OPEN:
+        if may_pause(e):
             e.flags |= OVER
         return False
 
@@ -269,6 +340,44 @@ cdef class Sender(Table):
         self.call_soon_threadsafe(partial(posted_send, connection, message, text, size))
         return connection.queued_bytes <= self.high_water
 
+    # ---- compression
+
+    cdef object terms(self, Entry* e):
+        return <object>self.routes.routes[e.route].deflate
+
+    cdef object compressor(self, int bits):
+        """The one of all connections that agreed on such a window."""
+        found = self.compressors.get(bits)
+        if found is None:
+            found = self.compressors[bits] = Compressor(bits, self.deflate_level)
+        return found
+
+    cdef bytes deflated(self, int fd, Entry* e, const uint8_t* data, size_t size):
+        """The payload compressed; None: it goes as it is, because it would not be smaller."""
+        cdef bytes packed
+        message = data[:size]
+        context = self.contexts.get(fd)
+        if context is not None and context.compresses:
+            return context.compress(message)
+        packed = self.compressor(self.terms(e).server_bits).compress(message)
+        return packed if <size_t>PyBytes_GET_SIZE(packed) < size else None
+
+    cdef object inflated(self, int fd, Entry* e, int opcode, Event* event):
+        """The message in a compressed payload; None: `event.code` says what it is closed with."""
+        payload = codec.take_payload(codec.BINARY, event, None)
+        context = self.contexts.get(fd)
+        try:
+            if context is None:
+                message = inflate(payload, self.terms(e).client_bits, self.inflated_limit)
+            else:
+                message = context.inflate(payload, self.inflated_limit)
+            return message if opcode == codec.BINARY else message.decode()
+        except TooBig:
+            event.code = 1009
+        except (Corrupt, UnicodeDecodeError):
+            event.code = 1007
+        return None
+
     # ---- the queue
 
     cdef int make_dirty(self, int fd, Entry* e) except -1:
@@ -317,7 +426,7 @@ cdef class Sender(Table):
         if n >= 0 and e.more != NULL and e.more.output.bytes:
             n = output_send(&e.more.output, fd)
             if n > 0:
-                self.row[C_BYTES_OUT] += n
+                self.sent(fd, n)
                 self.row[C_QUEUED] -= n
         if n < 0:
             e.flags |= BROKEN
@@ -325,14 +434,18 @@ cdef class Sender(Table):
         elif n > 0 and e.interest & 4:  # it had not read, and now it does: a sign of life
             e.seen_ms = self.now
             e.flags &= ~PINGED
+            if e.more != NULL:
+                e.more.moved_ms = self.now
         if e.more != NULL and e.more.output.bytes:
             return self.blocked(fd, e)
         return self.drained(fd, e)
 
     cdef int blocked(self, int fd, Entry* e) except -1:
         """The kernel takes no more: wait for room, and read no more from a peer that does not read."""
-        self.ask(fd, e, e.interest | 4)
-        if e.phase == OPEN and e.more.output.bytes > self.high_water:
+        if not e.interest & 4:
+            e.more.moved_ms = self.now
+            self.ask(fd, e, e.interest | 4)
+        if may_pause(e) and e.more.output.bytes > self.high_water:
             e.flags |= OVER
         return self.fell(fd, e)
 
@@ -349,6 +462,9 @@ cdef class Sender(Table):
                 hook = self.drain_hooks[self.endpoint(e)]
                 if hook is not None:
                     self.deferred.append(("on_drain", hook, self.connection(fd, e), None))
+            elif e.phase == STREAM:
+                self.deferred.append(("drained", (<Pipe>more.pipe).stream.drained, None, None))
+            if may_pause(e):
                 self.make_ready(fd, e)
                 self.wake()
         return 0
@@ -361,6 +477,8 @@ cdef class Sender(Table):
             if e.more.output.bytes:
                 return 0
         if e.phase == LINGER:
+            if e.flags & SECURE and self.part_tls(fd, e):
+                return 0
             if e.flags & (FINAL | BROKEN):
                 return self.end(fd, e)
             if not e.flags & SHUT:
@@ -392,6 +510,7 @@ cdef class Sender(Table):
         check_message(message, text)
         opcode = codec.TEXT if (isinstance(message, str) if text is None else text) else codec.BINARY
         payload = message_bytes(message)
+        self.deflating = [] if <size_t>PyBytes_GET_SIZE(payload) >= self.deflate_threshold else None
         self.log_frame(opcode, payload, &start, &size)
         if connections is None:
             for fd in range(self.highest + 1):
@@ -401,10 +520,45 @@ cdef class Sender(Table):
         else:
             for connection in connections:
                 count += self.publish_to(connection, start, size)
+        deflating, self.deflating = self.deflating, None
+        self.row[C_MESSAGES_OUT] += count
+        if deflating:
+            count += self.broadcast_deflated(opcode, payload, deflating)
         if count == 0 and self.dirty_count == 0:
             self.rewind_log()
-        self.row[C_MESSAGES_OUT] += count
         return count
+
+    cdef long broadcast_deflated(self, int opcode, bytes payload, list descriptors) except -1:
+        """The part of a broadcast that goes to those who agreed on compression: packed once for each window."""
+        cdef long count = 0, reached
+        cdef uint32_t start, size
+        cdef int fd
+        cdef bytes packed
+        groups = {}
+        for fd in descriptors:
+            terms = self.terms(&self.table[fd])
+            if terms.server_takeover:
+                count += self.broadcast_to(fd, opcode, payload)
+            else:
+                groups.setdefault(terms.server_bits, []).append(fd)
+        for bits, members in groups.items():
+            packed = self.compressor(bits).compress(payload)
+            if PyBytes_GET_SIZE(packed) < PyBytes_GET_SIZE(payload):
+                self.log_frame(opcode | codec.RSV1, packed, &start, &size)
+            else:
+                self.log_frame(opcode, payload, &start, &size)
+            reached = 0
+            for fd in members:
+                reached += self.publish(fd, &self.table[fd], start, size)
+            self.row[C_MESSAGES_OUT] += reached
+            count += reached
+        return count
+
+    cdef long broadcast_to(self, int fd, int opcode, bytes payload) except -1:
+        """To one with context takeover, whose compressed messages are like nobody's. Whether it was queued."""
+        cdef int64_t before = self.row[C_MESSAGES_OUT]
+        self.put(fd, &self.table[fd], opcode, <uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), payload, False)
+        return self.row[C_MESSAGES_OUT] - before
 
     cdef bint publish_to(self, object connection, uint32_t start, uint32_t size) except -1:
         cdef Connection peer
@@ -468,14 +622,21 @@ cdef class Sender(Table):
         cdef size_t waiting
         if e.flags & BROKEN:
             return False
+        if e.flags & DEFLATE and self.deflating is not None:
+            self.deflating.append(fd)  # its turn comes when the frame has been compressed
+            return False
         waiting = self.waiting_bytes(fd, e)
         if waiting and waiting + size > self.queue_limit and not self.makes_room(fd, e, size):
             return False
+        if e.flags & SECURE:
+            self.queue_cork(fd, e)
+            self.queue_plain(fd, e, self.log.data + start, size)
+            self.make_dirty(fd, e)
+            self.under_high_water(fd, e)
+            return True
         if self.cork_fd == fd and self.cork_size or e.more != NULL and e.more.output.bytes:
             self.settle_range(fd, e)
-            if self.cork_fd == fd and self.cork_size:
-                self.enqueue(e, self.cork, self.cork_size)
-                self.cork_size = 0
+            self.queue_cork(fd, e)
             self.share_log(e, start, size)
             self.under_high_water(fd, e)
         else:
@@ -505,7 +666,7 @@ cdef class Sender(Table):
             if errno not in (EAGAIN, EINTR):
                 return -1
             n = 0
-        self.row[C_BYTES_OUT] += n
+        self.sent(fd, n)
         if <size_t>n < size:
             self.share_log(e, r.start + n, size - n)
         return n

@@ -18,6 +18,7 @@ cdef enum Phase:
     OPEN = 2
     CLOSING = 3         # our Close is out, theirs is awaited; messages are thrown away
     LINGER = 4          # nothing more to say: output leaves, input is thrown away until they end
+    STREAM = 5          # no WebSocket (yet): belongs to a Stream of the floor above
 
 cdef enum:              # Entry.flags
     PINNED = 1          # the table owns a reference to the Connection (its state is set)
@@ -33,9 +34,15 @@ cdef enum:              # Entry.flags
     V6 = 1024
     FINAL = 2048        # in LINGER: end as soon as the output is gone
     SHUT = 4096         # in LINGER: our side of the stream is shut
+    RESTARTED = 8192    # an HTTP request was answered before
+    PREFACE = 16384     # a proxy's preface stands before the request
+    SECURE = 32768      # TLS
+    THROTTLED = 65536   # sent more than its rate allows: no reading
+    UNGATED = 131072    # the gate does not count it
+    DEFLATE = 262144    # permessage-deflate was agreed
 
 cdef enum:
-    PAUSED = HELD | STALLED | OVER | READY
+    PAUSED = HELD | STALLED | OVER | READY | THROTTLED
 
 # One connection at rest: 48 bytes.
 cdef struct Entry:
@@ -46,11 +53,10 @@ cdef struct Entry:
     uint32_t active_ms      # last message; since when it is in this phase
     uint32_t ipv4           # network order; IPv6 is in a table of its own
     uint32_t route
+    uint32_t flags
     uint16_t port
-    uint16_t flags
     uint8_t phase
     uint8_t interest        # what epoll was asked for: 1 in, 2 half-close, 4 out
-    uint16_t spare
 
 # What exists only while something is unfinished.
 cdef struct Unfinished:
@@ -63,10 +69,21 @@ cdef struct Unfinished:
     size_t input_size
     uint64_t pong_end       # place in the output where the last Pong ends
     PyObject* close         # in CLOSING: the Close that on_close will get, but for `clean`
+    PyObject* pipe          # in STREAM
+    uint32_t moved_ms       # when waiting output last made progress, or began to wait
     uint32_t thrown_away
     uint8_t pong_size
     bint pong_waits
     uint8_t pong[125]
+
+# Of each connection, where a setting asks for it: beside the table, like the addresses of IPv6.
+cdef struct Meter:
+    uint64_t bytes_in
+    uint64_t bytes_out
+    double messages         # tokens left (messages_per_s, bytes_per_s)
+    double bytes
+    uint32_t opened_ms
+    uint32_t refilled_ms
 
 cdef enum:                  # columns of the stats row: counters.ENGINE
     C_OPEN = 0
@@ -88,6 +105,10 @@ cdef enum:                  # columns of the stats row: counters.ENGINE
     C_CLOSES
 
 
+cdef inline bint may_pause(Entry* e) noexcept:
+    """Whether it is in a phase in which its reads may pause."""
+    return e.phase == OPEN or e.phase == STREAM or e.phase == HANDSHAKE
+
 cdef void* reserve(size_t size) except NULL
 cdef int release_above(void* table, size_t row, int highest, int last) except -1
 
@@ -103,6 +124,9 @@ cdef class Table:
     cdef int highest                    # no descriptor above it is in use
     cdef long entries
     cdef uint8_t* v6                    # addresses of IPv6 peers; NULL until one comes
+    cdef Meter* meters                  # NULL where no setting asks for them
+    cdef object gate
+    cdef dict secured                   # descriptor -> Tls, of SECURE connections
     cdef RouteTable routes
     cdef Unfinished* pool
     cdef int pooled
@@ -126,6 +150,16 @@ cdef class Table:
     cdef int lose(self, int fd, Entry* e, object cause) except -1
     cdef int descriptor_freed(self) except -1
 
+    # What a Pipe asks for, and Opening gives.
+    cdef object tls_of(self, int fd, Entry* e)
+    cdef bint pipe_write(self, int fd, Entry* e, bytes data) except -1
+    cdef int pipe_pause(self, int fd, Entry* e) except -1
+    cdef int pipe_resume(self, int fd, Entry* e) except -1
+    cdef int pipe_answer(self, int fd, Entry* e, object verdict, bytes data) except -1
+    cdef int pipe_restart(self, int fd, Entry* e, bytes data) except -1
+    cdef int pipe_close(self, int fd, Entry* e) except -1
+    cdef int pipe_abort(self, int fd, Entry* e) except -1
+
     cdef int wake(self) except -1
     cdef int make_ready(self, int fd, Entry* e) except -1
     cdef int ask(self, int fd, Entry* e, uint8_t wanted) except -1
@@ -141,4 +175,9 @@ cdef class Table:
     cdef uint32_t endpoint(self, Entry* e) noexcept
     cdef tuple facts(self, int fd, Entry* e)
     cdef object address(self, int fd, Entry* e)
+    cdef inline void sent(self, int fd, size_t n) noexcept:
+        self.row[C_BYTES_OUT] += n
+        if self.meters != NULL:
+            self.meters[fd].bytes_out += n
+    cdef int set_address(self, int fd, Entry* e, object address) except -1
     cdef int end(self, int fd, Entry* e) except -1

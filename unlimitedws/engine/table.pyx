@@ -7,6 +7,7 @@ Python holds one."""
 
 from collections import deque
 
+from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.ref cimport Py_DECREF, PyObject
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -71,6 +72,7 @@ cdef class Table:
         self.row_view = row
         self.row = &self.row_view[0]
         self.thread = PyThread_get_thread_ident()
+        self.gate, self.secured = front.gate, {}
         self.deferred, self.ready, self.routes = deque(), deque(), RouteTable()
         self.table_room = table_size()
         self.table = <Entry*>reserve(self.table_room * sizeof(Entry))
@@ -89,6 +91,8 @@ cdef class Table:
             munmap(self.table, self.table_room * sizeof(Entry))
         if self.v6 != NULL:
             munmap(self.v6, self.table_room * 16)
+        if self.meters != NULL:
+            munmap(self.meters, self.table_room * sizeof(Meter))
         self.trim_pool()
 
     # ---- what waits for the next turn
@@ -164,6 +168,26 @@ cdef class Table:
         else:
             inet_ntop(AF_INET, &e.ipv4, text, sizeof(text))
         return (<bytes>text).decode(), e.port
+
+    cdef int set_address(self, int fd, Entry* e, object address) except -1:
+        """Takes the address a proxy told of. Raises ValueError for what is neither IPv4 nor IPv6 nor text of a Unix socket."""
+        cdef uint8_t parsed[16]
+        cdef bytes host
+        e.flags &= ~V6
+        e.ipv4, e.port = 0, 0
+        if isinstance(address, str):
+            return 0
+        host, e.port = address[0].encode(), address[1]
+        if inet_pton(AF_INET, PyBytes_AS_STRING(host), parsed) == 1:
+            memcpy(&e.ipv4, parsed, 4)
+        elif inet_pton(AF_INET6, PyBytes_AS_STRING(host), parsed) == 1:
+            if self.v6 == NULL:
+                self.v6 = <uint8_t*>reserve(self.table_room * 16)
+            memcpy(self.v6 + 16 * fd, parsed, 16)
+            e.flags |= V6
+        else:
+            raise ValueError(f"{address[0]!r} is no IP address")
+        return 0
 
     # ---- what is unfinished
 
@@ -249,6 +273,10 @@ cdef class Table:
         if self.cork_fd == fd:
             self.cork_fd = -1
             self.cork_size = 0
+        if self.gate is not None and not e.flags & UNGATED:
+            self.gate.leave(self.address(fd, e))
+        if e.flags & SECURE:
+            self.secured.pop(fd, None)
         if e.more != NULL:
             self.return_unfinished(e)
         shutdown(fd, SHUT_RDWR)
@@ -276,4 +304,30 @@ cdef class Table:
         raise NotImplementedError
 
     cdef int lose(self, int fd, Entry* e, object cause) except -1:
+        raise NotImplementedError
+
+    # ---- what a Pipe asks for, and Opening gives
+
+    cdef object tls_of(self, int fd, Entry* e):
+        raise NotImplementedError
+
+    cdef bint pipe_write(self, int fd, Entry* e, bytes data) except -1:
+        raise NotImplementedError
+
+    cdef int pipe_pause(self, int fd, Entry* e) except -1:
+        raise NotImplementedError
+
+    cdef int pipe_resume(self, int fd, Entry* e) except -1:
+        raise NotImplementedError
+
+    cdef int pipe_answer(self, int fd, Entry* e, object verdict, bytes data) except -1:
+        raise NotImplementedError
+
+    cdef int pipe_restart(self, int fd, Entry* e, bytes data) except -1:
+        raise NotImplementedError
+
+    cdef int pipe_close(self, int fd, Entry* e) except -1:
+        raise NotImplementedError
+
+    cdef int pipe_abort(self, int fd, Entry* e) except -1:
         raise NotImplementedError

@@ -1,0 +1,25 @@
+"""The clock hand: deadlines, heartbeats, rates, memory given back."""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from unlimitedws.engine.opening cimport Opening
+from unlimitedws.engine.table cimport Entry, Meter
+
+
+cdef class Clock(Opening):
+    cdef uint32_t handshake_ms, pong_ms, close_ms, idle_ms, stuck_ms
+    cdef uint32_t last_tick, grace_until, paused_ms
+    cdef bint in_grace, accept_paused
+    cdef int hand
+    cdef long peak
+    cdef bint rated, cuts_rates
+    cdef double messages_per_s, bytes_per_s, most_messages, most_bytes
+
+    cdef int take_rates(self, config) except -1
+    cdef int judge(self, int fd, Entry* e) except -1
+    cdef bint is_stuck(self, Entry* e) noexcept
+    cdef int heartbeat(self, int fd, Entry* e, uint32_t silent) except -1
+    cdef int give_back(self) except -1
+    cdef bint charge(self, int fd, Entry* e, double messages, double bytes) except -1
+    cdef void refill(self, Meter* meter) noexcept
+    cdef int let_go_on(self, int fd, Entry* e) except -1
