@@ -15,31 +15,78 @@ from unlimitedws.config import Config
 from unlimitedws.engine import contract, counters, load
 from unlimitedws.engine.contract import Endpoint
 from unlimitedws.wire import handshake
-from unlimitedws.wire.head import Head
+from unlimitedws.wire.closing import Cause, Close
+from unlimitedws.wire.deflate import Policy, negotiate
 
 HOOKS = ("on_connect", "on_message", "on_close", "on_drain")
 PATIENCE_S = 10.0
 
 
 class Front:
-    """What the floor above would be: two paths, and a record of what it was told."""
+    """What the floor above would be: a few paths, and a record of what it was told.
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    pages: the whole response by target.  streams: what makes the Stream of a request, by target, upgrade or not.
+    more: fields for every `Upgrade`.  deflate: what it agrees to of permessage-deflate."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], gate: contract.Gate | None = None) -> None:
         self.endpoints = endpoints
+        self.gate = gate
         self.paths = {b"/": ("/", 0), b"/other": ("/other", len(endpoints) - 1), b"/d%C3%A9j%C3%A0": ("/déjà", 0)}
         self.subprotocols: tuple[str, ...] = ()
         self.pages: dict[bytes, bytes] = {}
+        self.streams: dict[bytes, Callable[[], contract.Stream]] = {}
+        self.more: dict[str, Any] = {}
+        self.deflate: Policy | None = None
+        self.prefaces: Callable[[bytes, Any], Any] = lambda data, address: (0, None)
         self.failed: list[tuple[Any, str, BaseException]] = []
+        self.stream_errors: list[BaseException] = []
         self.pauses: list[str] = []
+        self.expiries: list[tuple[Any, float]] = []
+        self.ends: list[tuple[Any, ...]] = []
+        self.pipes: list[contract.Pipe] = []
 
     def route(self, target: bytes) -> tuple[str, int] | None:
         return self.paths.get(target)
 
-    def answer(self, head: bytes) -> contract.Upgrade | contract.Refusal:
-        return handshake.answer(head, route=self.route, subprotocols=lambda endpoint: self.subprotocols, page=self.page)
+    def answer(self, head: bytes, pipe: contract.Pipe) -> Answer:
+        self.pipes.append(pipe)
+        found = handshake.examine(head, route=self.route)
+        if isinstance(found, handshake.Asked):
+            return self.decide(found, head.split(b" ")[1])
+        if isinstance(found, handshake.Plain):
+            if found.head.target in self.streams:
+                return self.streams[found.head.target]()
+            page = self.pages.get(found.head.target)
+            if page is not None:
+                return contract.Refusal(page, Cause.HTTP_ANSWERED)
+            return handshake.refuse_plain(found, is_websocket=self.route(found.target) is not None)
+        return found
 
-    def page(self, head: Head) -> bytes | None:
-        return self.pages.get(head.target)
+    def admit(self, head: bytes, target: bytes, path: str, endpoint: int, pipe: contract.Pipe) -> Answer:
+        return self.answer(head, pipe)
+
+    def decide(self, asked: handshake.Asked, target: bytes) -> Answer:
+        if target in self.streams:
+            return self.streams[target]()
+        return self.upgrade(asked)
+
+    def upgrade(self, asked: handshake.Asked) -> contract.Upgrade:
+        agreed = negotiate(asked.extensions, self.deflate) if self.deflate is not None else None
+        headers = b"" if agreed is None else b"Sec-WebSocket-Extensions: %b\r\n" % agreed[1]
+        granted = handshake.grant(asked, handshake.choose(self.subprotocols, asked.subprotocols), headers)
+        return granted._replace(deflate=agreed[0] if agreed else None, **self.more)
+
+    def preface(self, data: bytes, address: Any) -> Any:
+        return self.prefaces(data, address)
+
+    def expires(self, connection: Any, expires_at: float) -> None:
+        self.expiries.append((connection, expires_at))
+
+    def ended(self, connection: Any, close: Close, bytes_in: int, bytes_out: int, seconds: float) -> None:
+        self.ends.append((connection, close, bytes_in, bytes_out, seconds))
+
+    def stream_failed(self, error: BaseException) -> None:
+        self.stream_errors.append(error)
 
     def handler_failed(self, connection: Any, hook: str, error: BaseException) -> None:
         self.failed.append((connection, hook, error))
@@ -48,16 +95,21 @@ class Front:
         self.pauses.append(why)
 
 
+Answer = contract.Upgrade | contract.Refusal | contract.Stream
+
+
 class Driver:
     """One engine with a listener, its clients, and a record of its calls.
 
-    endpoints: handlers by hook name, one dict for each endpoint; or given by keyword for the only one. Any other
-    keyword is a setting. Where no handler is given, calls are recorded in `calls` as (hook, connection id, argument)."""
+    endpoints: handlers by hook name, one dict for each endpoint; or given by keyword for the only one.  gate: of the
+    front.  guarded: whether the native engine asks the front about every handshake. Any other keyword is a setting.
+    Where no handler is given, calls are recorded in `calls` as (hook, connection id, argument)."""
 
     def __init__(self, engine_name: str, endpoints: Sequence[dict[str, Any]], given: dict[str, Any]) -> None:
         handlers = {name: given.pop(name) for name in HOOKS if name in given}
         self.calls: list[tuple[str, int, Any]] = []
-        self.front = Front([self._endpoint(one) for one in endpoints or [handlers]])
+        guarded = given.pop("guarded", False)
+        self.front = Front([self._endpoint(one, guarded) for one in endpoints or [handlers]], given.pop("gate", None))
         self.config = Config(engine=engine_name, **given)
         self.row = memoryview(array("q", [0] * len(counters.FIELDS)))
         self.soon: deque[Callable[[], object]] = deque()
@@ -66,8 +118,8 @@ class Driver:
         self.listeners: list[socket.socket] = []
         self.peers: list[Peer] = []
 
-    def _endpoint(self, handlers: dict[str, Any]) -> Endpoint:
-        return Endpoint(**{name: handlers.get(name, self._recorder(name)) for name in HOOKS})
+    def _endpoint(self, handlers: dict[str, Any], guarded: bool) -> Endpoint:
+        return Endpoint(**{name: handlers.get(name, self._recorder(name)) for name in HOOKS}, guarded=guarded)
 
     def _recorder(self, name: str) -> Callable[..., None]:
         def record(connection: Any, argument: Any = None) -> None:
@@ -119,7 +171,7 @@ class Driver:
 
     # ---- clients
 
-    def listen(self, family: int = socket.AF_INET, address: Any = ("127.0.0.1", 0)) -> Any:
+    def listen(self, family: int = socket.AF_INET, address: Any = ("127.0.0.1", 0), *, proxied: bool = False, tls: Any = None) -> Any:
         """A listener of the engine; its address."""
         listener = socket.socket(family)
         if self.config.sndbuf_bytes:  # the owner's business; accepted sockets inherit it
@@ -127,7 +179,7 @@ class Driver:
         listener.bind(address)
         listener.listen(1024)
         listener.setblocking(False)
-        self.engine.listen(listener.fileno())
+        self.engine.listen(listener.fileno(), proxied=proxied, tls=tls)
         self.listeners.append(listener)
         return listener.getsockname()
 

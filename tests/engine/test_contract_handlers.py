@@ -221,11 +221,11 @@ def test_remote_address_of_ipv6(drive: Drive) -> None:
     assert driver.only.remote_address == ("::1", peer.socket.getsockname()[1])
 
 
-def test_remote_address_of_a_unix_socket_is_empty(drive: Drive, tmp_path: Path) -> None:
+def test_remote_address_of_a_unix_socket_without_a_name_is_unix(drive: Drive, tmp_path: Path) -> None:
     driver = drive()
     driver.listen(socket.AF_UNIX, str(tmp_path / "socket"))
     driver.connect()
-    assert driver.only.remote_address == ""
+    assert driver.only.remote_address == "unix"
 
 
 @pytest.mark.parametrize("hook", ["on_connect", "on_message"])

@@ -84,7 +84,7 @@ def test_a_refusal_is_a_complete_answer_and_the_end(drive: Drive, said: bytes, s
     peer.say(said)
     assert driver.ended(peer) == "eof"
     assert peer.status == status
-    assert b"\r\nConnection: close\r\n" in peer.head
+    assert b"\r\nConnection: close" in peer.head
     assert f"\r\nContent-Length: {len(peer.received)}\r\n".encode() in peer.head
     assert (driver.count("handshake_failures"), driver.count("closes_handshake_refused")) == (1, 1)
     assert driver.calls == []

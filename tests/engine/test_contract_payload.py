@@ -77,5 +77,5 @@ def test_text_of_all_kinds_may_follow_each_other(drive: Drive) -> None:
 def test_messages_of_no_and_of_one_byte_are_left_alone(drive: Drive) -> None:
     short: list[str | bytes] = [b"", b"", b"a", b"b", b"a", "", "", "a", "b", "a"]
     assert deliver(drive, lambda connection, message: connection.send(message), *short).messages == short
-    assert b"a" == bytes([97])
+    assert bytes([97]) == b"a"
     assert chr(98) == "b"

@@ -10,7 +10,7 @@ def test_connections_of_one_route_share_one_number() -> None:
     first = routes.take("/", 0, None)
     assert routes.take("/", 0, None) == first
     assert routes.take("/", 0, "chat") != first
-    assert routes.route(first) == ("/", 0, None)
+    assert routes.route(first) == ("/", 0, None, None)
     assert routes.endpoints[first] == 0
 
 
@@ -19,10 +19,10 @@ def test_a_route_is_freed_with_its_last_user_and_its_number_used_again() -> None
     number = routes.take("/a", 0, None)
     routes.take("/a", 0, None)
     routes.release(number)
-    assert routes.route(number) == ("/a", 0, None)
+    assert routes.route(number) == ("/a", 0, None, None)
     routes.release(number)
     assert routes.take("/b", 3, None) == number
-    assert (routes.route(number), routes.endpoints[number]) == (("/b", 3, None), 3)
+    assert (routes.route(number), routes.endpoints[number]) == (("/b", 3, None, None), 3)
 
 
 def test_invented_paths_leave_nothing_behind() -> None:

@@ -45,13 +45,31 @@ def test_trim_keeps_rows_in_use_and_gives_back_the_rest() -> None:
         (("::1", 65535, 0, 0), ("::1", 65535)),
         (("::ffff:10.0.0.1", 5, 0, 0), ("10.0.0.1", 5)),
         (("fe80::1%eth0", 5, 0, 2), ("fe80::1", 5)),
-        ("", ""),
-        (b"\0abstract", ""),
+        ("", "unix"),
+        ("unix", "unix"),
+        ("/run/client.sock", "/run/client.sock"),
+        (b"\0abstract", "@abstract"),
+        (("client.example", 7), ("client.example", 7)),
     ],
 )
-def test_an_address_is_kept_in_eighteen_bytes(said: object, shown: object) -> None:
+def test_an_address_is_shown_as_the_app_gets_it(said: object, shown: object) -> None:
     table = Table()
     table.reach(3)
     table.set_address(3, said)
     assert table.address(3) == shown
-    assert table.address(2) == ""
+    assert table.address(2) == "unix"
+
+
+def test_only_an_address_that_is_none_of_ip_costs_more_than_its_row() -> None:
+    table = Table()
+    table.reach(3)
+    for said in (("127.0.0.1", 80), ("::1", 1, 0, 0), "", "unix"):
+        table.set_address(3, said)
+        assert table.names == {}
+    table.set_address(3, "/run/client.sock")
+    assert table.names
+    table.set_address(3, ("127.0.0.1", 80))
+    assert table.names == {}
+    table.set_address(3, "/run/client.sock")
+    table.clear(3)
+    assert table.names == {}

@@ -6,14 +6,16 @@ import errno
 import os
 import select
 import socket
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from ssl import SSLContext
+from typing import TYPE_CHECKING, NamedTuple
 
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.wire.closing import Cause
 
 if TYPE_CHECKING:
-    from unlimitedws.engine.portable.reading import Reading
+    from unlimitedws.engine.portable.opening import Opening
 
 ACCEPTS = 64
 """Connections accepted for one readiness event; the rest comes with the next."""
@@ -24,12 +26,20 @@ REPORT_S = 30.0
 """Between two reports of a shortage: at the limit it comes and goes many times a minute."""
 
 
+class Listener(NamedTuple):
+    """See `contract.Engine.listen`."""
+
+    socket: socket.socket
+    proxied: bool
+    tls: Callable[[], SSLContext] | None
+
+
 class Acceptor:
     """The listeners of one engine."""
 
-    def __init__(self, engine: Reading) -> None:
+    def __init__(self, engine: Opening) -> None:
         self.engine = engine
-        self.listeners: dict[int, socket.socket] = {}
+        self.listeners: dict[int, Listener] = {}
         self.paused = False
         self.paused_at = 0.0
         self.reported_at = -REPORT_S
@@ -37,10 +47,10 @@ class Acceptor:
         self.refused = 0
         self.pauses = 0
 
-    def listen(self, fd: int) -> None:
+    def listen(self, fd: int, proxied: bool, tls: Callable[[], SSLContext] | None) -> None:
         listener = socket.socket(fileno=fd)
         listener.setblocking(False)  # also when the program has a default timeout
-        self.listeners[fd] = listener
+        self.listeners[fd] = Listener(listener, proxied, tls)
         if not self.paused:
             self.engine.epoll.register(fd, select.EPOLLIN)
 
@@ -49,7 +59,7 @@ class Acceptor:
         for fd, listener in self.listeners.items():
             with suppress(OSError):  # the owner may have closed it already
                 self.engine.epoll.unregister(fd)
-            listener.detach()
+            listener.socket.detach()
         self.listeners.clear()
         self.paused = False
 
@@ -58,7 +68,7 @@ class Acceptor:
         listener = self.listeners[fd]
         for _ in range(ACCEPTS):
             try:
-                peer, address = listener.accept()
+                peer, address = listener.socket.accept()
             except BlockingIOError:
                 return
             except OSError as error:
@@ -67,21 +77,28 @@ class Acceptor:
                     return
                 continue  # accept(2) reports network errors of the new connection: its own trouble
             self.accepted += 1
-            self.admit(peer, address)
+            self.admit(peer, address, listener)
 
-    def admit(self, peer: socket.socket, address: object) -> None:
-        engine = self.engine
+    def admit(self, peer: socket.socket, address: object, listener: Listener) -> None:
+        engine, fd = self.engine, peer.fileno()
         limit = engine.config.max_connections
         if limit and engine.table.used >= limit:
             self.refuse(peer)
             return
-        peer.setblocking(False)
-        try:
-            engine.epoll.register(peer.fileno(), select.EPOLLIN)
-        except OSError:  # fs.epoll.max_user_watches, or memory
+        engine.table.reach(fd)
+        engine.table.set_address(fd, address)
+        if engine.gate is not None and not engine.gate.enter(engine.table.address(fd)):
             self.refuse(peer)
             return
-        engine.admit(peer.detach(), address)
+        peer.setblocking(False)
+        try:
+            engine.epoll.register(fd, select.EPOLLIN)
+        except OSError:  # fs.epoll.max_user_watches, or memory
+            if engine.gate is not None:
+                engine.gate.leave(engine.table.address(fd))
+            self.refuse(peer)
+            return
+        engine.admit(peer.detach(), listener)
 
     def refuse(self, peer: socket.socket) -> None:
         self.refused += 1

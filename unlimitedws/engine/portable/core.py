@@ -2,7 +2,7 @@
 
 The classes of this package that make up the engine stand on each other, and call downwards only:
 
-    Core < Ending < Handling < Reading < Engine
+    Core < Ending < Handling < Opening < Reading < Engine
 """
 
 from __future__ import annotations
@@ -18,30 +18,41 @@ from typing import TYPE_CHECKING, Any
 
 from unlimitedws.engine.contract import Front
 from unlimitedws.engine.counters import INDEX
+from unlimitedws.engine.portable.deflating import Deflating
+from unlimitedws.engine.portable.rates import Rates
 from unlimitedws.engine.portable.routes import Routes
 from unlimitedws.engine.portable.table import (
     BLOCKED,
     HALF_CLOSED,
+    HANDSHAKE,
+    LINGER,
     OPEN,
     PARTIAL,
     PAUSED,
     READY,
+    STREAM,
     Table,
 )
 from unlimitedws.wire.closing import Cause, Close
+from unlimitedws.wire.deflate import Terms
 from unlimitedws.wire.frames import Event, Reader
 
 if TYPE_CHECKING:
     from unlimitedws.engine.portable.accepting import Acceptor
     from unlimitedws.engine.portable.connection import Connection
     from unlimitedws.engine.portable.hand import Hand
+    from unlimitedws.engine.portable.meters import Meter
     from unlimitedws.engine.portable.output import Output
+    from unlimitedws.engine.portable.pipe import Pipe
     from unlimitedws.engine.portable.posting import Posting
+    from unlimitedws.engine.tls import Tls
 
 READERS_KEPT = 64
+POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 
 Hook = Callable[..., object]
-Deferred = tuple[str, Hook, "Connection", tuple[Any, ...]]
+Deferred = tuple[str, Hook, Any, tuple[Any, ...]]
+"""Hook's name, hook, the Connection or Pipe that it is called with, and what else."""
 
 
 class Core(ABC):
@@ -67,6 +78,9 @@ class Core(ABC):
         self._take_state()
         self._take_hooks()
         self.reader = Reader(config.message_bytes)
+        self.gate = front.gate
+        self.deflating = Deflating(config)
+        self.rates = Rates(config) if config.messages_per_s or config.bytes_per_s else None
         self._receive_bytes: int = config.receive_bytes
 
     def _take_state(self) -> None:
@@ -86,6 +100,11 @@ class Core(ABC):
         self._spare_readers: list[Reader] = []
         self._waiting: dict[int, list[Event]] = {}  # events that cannot be handled yet
         self._closing: dict[int, Close] = {}
+        self._prefaces: dict[int, bytes] = {}  # what has come of them
+        self._ungated = -1  # a descriptor that the gate does not count any more
+        self.streams: dict[int, Pipe] = {}
+        self.tls: dict[int, Tls] = {}
+        self.meters: dict[int, Meter] = {}
         self._thrown_away: dict[int, int] = {}
         self._ready: deque[tuple[int, int]] = deque()
         self._deferred: deque[Deferred] = deque()
@@ -105,6 +124,15 @@ class Core(ABC):
 
     @abstractmethod
     def run(self) -> None: ...
+
+    @abstractmethod
+    def begin_turn(self) -> bool: ...
+
+    @abstractmethod
+    def end_turn(self) -> None: ...
+
+    @abstractmethod
+    def settle(self) -> None: ...
 
     def wake(self) -> None:
         """Asks the loop for a turn when something waits that epoll does not know of."""
@@ -129,19 +157,30 @@ class Core(ABC):
         """Asks epoll for what this connection waits for now."""
         table = self.table
         flags = table.flags[fd]
-        paused = table.phases[fd] == OPEN and flags & PAUSED
-        wanted = select.EPOLLIN if not paused else 0 if flags & HALF_CLOSED else select.EPOLLRDHUP
-        wanted |= select.EPOLLOUT if flags & BLOCKED else 0
+        wanted = self.wanted_input(fd, table.phases[fd], flags) | (select.EPOLLOUT if flags & BLOCKED else 0)
         if wanted != table.interest[fd]:
             table.interest[fd] = wanted
             self.epoll.modify(fd, wanted)
+
+    def wanted_input(self, fd: int, phase: int, flags: int) -> int:
+        if (phase == STREAM and self.streams[fd].has_ended) or (phase == LINGER and flags & HALF_CLOSED):
+            return 0  # they said all; epoll would tell of their end again and again
+        if flags & PAUSED and phase in (OPEN, STREAM, HANDSHAKE):
+            return 0 if flags & HALF_CLOSED else select.EPOLLRDHUP
+        return select.EPOLLIN
 
     def endpoint(self, fd: int) -> int:
         return self.routes.endpoints[self.table.routes[fd]]
 
     def facts(self, fd: int) -> tuple[str, str | None, tuple[str, int] | str]:
-        path, _, subprotocol = self.routes.route(self.table.routes[fd])
+        path, _, subprotocol, _ = self.routes.route(self.table.routes[fd])
         return path, subprotocol, self.table.address(fd)
+
+    def terms(self, fd: int) -> Terms:
+        """Of a connection with permessage-deflate."""
+        terms = self.routes.route(self.table.routes[fd])[3]
+        assert terms is not None
+        return terms
 
     def count(self, cause: Cause) -> None:
         self.row[INDEX[f"closes_{cause}"]] += 1

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from ssl import SSLContext
 from threading import get_ident
 from typing import Any
 
 from unlimitedws.engine.contract import EVENTS_PER_BATCH, Front
 from unlimitedws.engine.portable.accepting import Acceptor
 from unlimitedws.engine.portable.connection import Connection, Message, pack_message
-from unlimitedws.engine.portable.core import Hook
+from unlimitedws.engine.portable.core import POLICY_VIOLATION, Hook
 from unlimitedws.engine.portable.hand import Hand
 from unlimitedws.engine.portable.output import Output
 from unlimitedws.engine.portable.posting import Posting
@@ -23,8 +24,11 @@ from unlimitedws.engine.portable.table import (
     PAUSED,
     READY,
     STALLED,
+    STREAM,
 )
 from unlimitedws.wire.closing import Cause, Close, pack_close
+
+EXPIRED = Close(POLICY_VIOLATION, "expired", Cause.EXPIRED, False)
 
 MAX_BATCHES = 8
 MAX_TURN_S = 0.005
@@ -96,6 +100,21 @@ class Engine(Reading):
             error, self._interrupt = self._interrupt, None
             raise error
 
+    def begin_turn(self) -> bool:
+        """For a call from outside; whether `end_turn` must follow: no turn was under way."""
+        if self._running:
+            return False
+        self._running = True
+        self.now = time.monotonic()
+        return True
+
+    def end_turn(self) -> None:
+        try:
+            if self.output.dirty:
+                self.output.flush_dirty()
+        finally:
+            self._end_turn()
+
     def settle(self) -> None:
         """After a call from outside: calls what was deferred, unless a turn is under way, which will."""
         if not self._running:
@@ -141,28 +160,29 @@ class Engine(Reading):
         try:
             self.hand.tick(self.now)
             self.acceptor.tick(self.now)
-            if self.output.dirty:
-                self.output.flush_dirty()
         finally:
-            self._end_turn()
+            self.end_turn()
 
     def give_back(self) -> None:
         """After a sweep: rows that are not used any more, objects that nobody holds, and the room of empty dicts."""
         for fd in [fd for fd, kept in self._kept.items() if kept() is None]:
             del self._kept[fd]
         self.table.trim()
+        if self.rates is not None:
+            self.rates.trim(self.now)
         for empty in (
             self._kept, self._pinned, self._heads, self._readers, self._waiting, self._closing, self._thrown_away,
-            self.output.unsent, self.output.pongs, self.hand.pinged,
+            self.output.unsent, self.output.pongs, self.output.moved, self.hand.pinged,
+            self._prefaces, self.streams, self.tls, self.meters, self.deflating.contexts, self.table.names,
         ):  # fmt: skip
             if not empty:
                 empty.clear()  # a dict keeps the room of its largest size until then
 
     # ---- what the floor above asks for
 
-    def listen(self, fd: int) -> None:
+    def listen(self, fd: int, *, proxied: bool = False, tls: Callable[[], SSLContext] | None = None) -> None:
         self.thread = get_ident()
-        self.acceptor.listen(fd)
+        self.acceptor.listen(fd, proxied, tls)
 
     def stop_listening(self) -> None:
         self.acceptor.stop()
@@ -190,21 +210,21 @@ class Engine(Reading):
         self.table.flags[fd] &= ~HELD
         if self.table.phases[fd] != OPEN:
             return
-        if self._running:
+        if not self.begin_turn():
             self.make_ready(fd)
             return
-        self._running = True
-        self.now = time.monotonic()
         try:
             self.resume(fd)
-            if self.output.dirty:
-                self.output.flush_dirty()
         finally:
-            self._end_turn()
+            self.end_turn()
 
     def fail(self, connection: Connection, hook: str, error: BaseException) -> None:
         self.handler_error(connection, hook, error)
         self.publish()
+
+    def expire(self, connection: Connection) -> None:
+        if connection.fd >= 0:
+            self.close_politely(connection.fd, pack_close(EXPIRED.code, EXPIRED.reason), EXPIRED)
 
     def stall(self, endpoint: int) -> None:
         self._stalled[endpoint] = True
@@ -220,8 +240,10 @@ class Engine(Reading):
         frame = pack_message(message, text)
         output = self.output
         before = output.messages_out
+        output.packed = {}
         for fd in self._open_rows() if connections is None else self._rows_of(connections):
             output.send(fd, frame)
+        output.packed = None
         return output.messages_out - before
 
     def _open_rows(self) -> list[int]:
@@ -247,7 +269,7 @@ class Engine(Reading):
         phases = self.table.phases
         self.now = time.monotonic()
         for fd in range(self._drain_hand, len(phases)):
-            if phases[fd] == HANDSHAKE:
+            if phases[fd] in (HANDSHAKE, STREAM):
                 self.lose(fd, Cause.DRAIN)
             elif phases[fd] == OPEN:
                 if at_most <= 0:

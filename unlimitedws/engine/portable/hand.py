@@ -7,7 +7,8 @@ from random import random
 from typing import TYPE_CHECKING
 
 from unlimitedws.engine.contract import LINGER_S, TICKS_PER_S
-from unlimitedws.engine.portable.table import CLOSING, FREE, HANDSHAKE, HELD, OPEN, PAUSED, SHUT
+from unlimitedws.engine.portable.output import UNKNOWN
+from unlimitedws.engine.portable.table import ANSWERED, CLOSING, FREE, HANDSHAKE, HELD, LINGER, OPEN, PAUSED, RATED, SHUT, STREAM
 from unlimitedws.wire.closing import NORMAL, Cause, Close, pack_close
 from unlimitedws.wire.frames import PING, pack_frame
 
@@ -36,6 +37,7 @@ class Hand:
         self.pong_s: float = config.ping_timeout_s
         self.close_s: float = config.close_timeout_s
         self.idle_s: float = config.idle_timeout_s
+        self.stuck_s: float = config.stuck_timeout_s
 
     def first_seen(self, now: float) -> float:
         """Spreads the first Pings of those who came together over one interval."""
@@ -48,6 +50,7 @@ class Hand:
             # before everybody had his time again.
             self.grace_until = now + self.pong_s
         self.last_tick = now
+        self.let_go_on(now)
         last = min(len(self.table), self.row + len(self.table) // TICKS_PER_S + 1)
         phases = self.table.phases
         for fd in range(self.row, last):
@@ -62,19 +65,51 @@ class Hand:
         """The deadlines of one connection, once a second."""
         phase = self.table.phases[fd]
         since = now - self.table.since[fd]
-        if phase == OPEN:
-            if self.idle_s and since >= self.idle_s and not self.table.flags[fd] & HELD:
+        if phase in (OPEN, STREAM) and self.is_stuck(fd, now):
+            self.engine.lose(fd, Cause.SLOW_CONSUMER)
+        elif phase == OPEN:
+            if self.idle_s and since >= self.idle_s and not self.table.flags[fd] & (HELD | RATED):
                 self.engine.close_politely(fd, pack_close(IDLE.code, IDLE.reason), IDLE)
             elif self.ping_s:
                 self.heartbeat(fd, now)
         elif phase == HANDSHAKE:
-            if since >= self.handshake_s:
+            if self.waited_s(fd, since, now) >= self.handshake_s:
                 self.engine.lose(fd, Cause.HANDSHAKE_TIMEOUT)
         elif phase == CLOSING:
             if since >= self.close_s:
                 self.engine.lose(fd, Cause.APP_CLOSED)
-        elif since >= (LINGER_S if self.table.flags[fd] & SHUT else self.close_s):
+        elif phase == LINGER and self.has_lingered(fd, since, now):
             self.engine.end(fd)
+
+    def is_stuck(self, fd: int, now: float) -> bool:
+        """Whether the peer has taken nothing of what waits for it for too long."""
+        if not self.stuck_s or fd not in self.engine.output.moved:
+            return False
+        if now < self.grace_until:
+            self.engine.output.moved[fd] = (now, UNKNOWN)
+        return self.engine.output.still_s(fd, now) >= self.stuck_s
+
+    def waited_s(self, fd: int, since: float, now: float) -> float:
+        """How long a deadline has run that stands still while the peer is busy reading what waits for it."""
+        return min(since, self.engine.output.still_s(fd, now)) if fd in self.engine.output.moved else since
+
+    def has_lingered(self, fd: int, since: float, now: float) -> bool:
+        flags = self.table.flags[fd]
+        if flags & SHUT:
+            return since >= LINGER_S
+        return (self.waited_s(fd, since, now) if flags & ANSWERED else since) >= self.close_s
+
+    def let_go_on(self, now: float) -> None:
+        """Those who sent more than their rate allows and have waited for it."""
+        rates = self.engine.rates
+        if rates is None:
+            return
+        for fd in [fd for fd in rates.waiting if rates.may_go_on(fd, now)]:
+            rates.waiting.discard(fd)
+            self.table.flags[fd] &= ~RATED
+            self.table.since[fd] = now  # it was we who did not read
+            if self.table.phases[fd] == OPEN:
+                self.engine.make_ready(fd)
 
     def heartbeat(self, fd: int, now: float) -> None:
         """A Ping after silence, the end after more of it."""

@@ -6,18 +6,28 @@ import sys
 
 from unlimitedws.engine.contract import MESSAGES_PER_TURN
 from unlimitedws.engine.portable.connection import Connection
-from unlimitedws.engine.portable.core import Hook
+from unlimitedws.engine.portable.core import POLICY_VIOLATION, Hook
 from unlimitedws.engine.portable.ending import Ending
+from unlimitedws.engine.portable.pipe import Pipe
 from unlimitedws.engine.portable.table import (
     BLOCKED,
+    DEFLATE,
+    HANDSHAKE,
     HELD,
     LINGER,
     OPEN,
     OVER,
+    PARTIAL,
     PAUSED,
+    RATED,
     STALLED,
+    STREAM,
 )
+from unlimitedws.wire.closing import Cause, Close, pack_close
 from unlimitedws.wire.frames import Event
+
+MESSAGES = ("text", "binary", "compressed")
+TOO_FAST = Close(POLICY_VIOLATION, "too fast", Cause.RATE, False)
 
 
 def references_of_ours() -> int:
@@ -32,6 +42,23 @@ OURS = references_of_ours()
 class Handling(Ending):
     """Calls the handlers, in order."""
 
+    def parse(self, fd: int, data: bytes) -> list[Event]:
+        """The events of `data`; only a connection in the middle of something has a reader of its own."""
+        flags = self.table.flags[fd]
+        if not flags & PARTIAL:
+            self.reader.deflate = bool(flags & DEFLATE)
+            events = self.reader.feed(data)
+            if self.reader.is_clean:
+                self.reader.deflate = False
+            else:
+                self.lend_reader(fd)
+            return events
+        reader = self._readers[fd]
+        events = reader.feed(data)
+        if reader.is_clean:
+            self.return_reader(fd)
+        return events
+
     def consume(self, fd: int, events: list[Event]) -> None:
         """Handles events in their order, until they are used up or the connection must wait."""
         table = self.table
@@ -39,6 +66,7 @@ class Handling(Ending):
         id = table.ids[fd]
         endpoint = self.routes.endpoints[table.routes[fd]]
         hook = self._message_hooks[endpoint]
+        rated = self.rates is not None
         connection: Connection | None = None
         handled = 0
         self.current = fd
@@ -46,11 +74,16 @@ class Handling(Ending):
         for event in following:
             if (
                 phases[fd] == OPEN
-                and (flags[fd] & (HELD | OVER) or handled or self._stalled[endpoint])
-                and self.must_wait(fd, endpoint, handled)
+                and (flags[fd] & (HELD | OVER) or handled or self._stalled[endpoint] or rated)
+                and self.must_wait(fd, endpoint, handled, event)
             ):
                 self._waiting[fd] = [event, *following]
                 break
+            if event[0] == "compressed":
+                if phases[fd] != OPEN:
+                    self._messages_in += 1
+                    continue
+                event = self.deflating.unpacked(fd, self.terms(fd), event[1], event[2])
             if event[0] == "text" or event[0] == "binary":
                 self._messages_in += 1
                 if phases[fd] != OPEN:
@@ -92,7 +125,7 @@ class Handling(Ending):
         if phases[fd] == LINGER:
             self.finish(fd)
 
-    def must_wait(self, fd: int, endpoint: int, handled: int) -> bool:
+    def must_wait(self, fd: int, endpoint: int, handled: int, event: Event) -> bool:
         """Before an event: whether it and the rest have to wait."""
         if self.table.flags[fd] & (HELD | OVER):
             return True
@@ -102,7 +135,17 @@ class Handling(Ending):
         if handled >= MESSAGES_PER_TURN:
             self.make_ready(fd)
             return True
-        return False
+        return self.rates is not None and event[0] in MESSAGES and not self.rates.take(fd, self.now) and self.is_delayed(fd)
+
+    def is_delayed(self, fd: int) -> bool:
+        """A connection sent more than its rate allows. Whether it has to wait for that: else it is closed."""
+        assert self.rates is not None
+        if self.rates.closes:
+            self.close_politely(fd, pack_close(TOO_FAST.code, TOO_FAST.reason), TOO_FAST)
+            return False
+        self.table.flags[fd] |= RATED
+        self.rates.waiting.add(fd)
+        return True
 
     def wait_for_room(self, fd: int) -> None:
         """Its endpoint's thread queue is full: waits in line."""
@@ -127,22 +170,24 @@ class Handling(Ending):
         if table.ids[fd] == id:
             self.watch(fd)
 
-    def finish(self, fd: int) -> None:
-        """The end of a connection's input: its answers leave."""
-        self.current = -1
-        self.output.offer(fd)
-        if self.table.phases[fd] == LINGER and fd not in self.output.unsent:
-            self.output_gone(fd)
-
     def drained(self, fd: int) -> None:
         """Its output fell through low water: reads go on."""
-        if self.table.phases[fd] != OPEN:
+        phase = self.table.phases[fd]
+        if phase == OPEN:
+            hook = self._drain_hooks[self.endpoint(fd)]
+            if hook is not None:
+                self._deferred.append(("on_drain", hook, self.connection(fd), ()))
+        elif phase == STREAM:
+            pipe = self.streams[fd]
+            self._deferred.append(("drained", self.tell_drained, pipe, ()))
+        elif phase != HANDSHAKE:
             return
-        hook = self._drain_hooks[self.endpoint(fd)]
-        if hook is not None:
-            self._deferred.append(("on_drain", hook, self.connection(fd), ()))
         self.make_ready(fd)
         self.wake()
+
+    def tell_drained(self, pipe: Pipe) -> None:
+        if pipe.stream is not None:
+            self.tell(pipe, pipe.stream.drained)
 
     def call(self, connection: Connection, name: str, hook: Hook) -> None:
         try:

@@ -1,44 +1,34 @@
-"""From readiness to bytes: new connections, requests, frames, ends of streams."""
+"""From readiness to bytes, and what they go through: TLS, rates, the reader of frames; ends of streams."""
 
 from __future__ import annotations
 
 import os
 import select
-from errno import ECONNRESET
+import socket
+from errno import ECONNRESET, EPIPE
 
-from unlimitedws.engine.contract import LINGER_BYTES, Refusal, Upgrade
-from unlimitedws.engine.portable.handling import Handling
-from unlimitedws.engine.portable.sockets import at_end, socket_error
+from unlimitedws.engine.contract import LINGER_BYTES
+from unlimitedws.engine.portable.opening import Opening
+from unlimitedws.engine.portable.sockets import at_end, shut, socket_error
 from unlimitedws.engine.portable.table import (
+    BROKEN,
     CLOSING,
+    EXTRA,
     HALF_CLOSED,
     HANDSHAKE,
+    LINGER,
     OPEN,
     PARTIAL,
     PAUSED,
+    STREAM,
 )
-from unlimitedws.wire.frames import Event
-from unlimitedws.wire.handshake import too_large
-from unlimitedws.wire.head import END
+from unlimitedws.wire.closing import Cause
 
 FAILED = select.EPOLLHUP | select.EPOLLERR
 
 
-class Reading(Handling):
+class Reading(Opening):
     """Reads what has come, one receive buffer at a time."""
-
-    def admit(self, fd: int, address: object) -> None:
-        """Takes in an accepted connection, already in the epoll set."""
-        table = self.table
-        table.reach(fd)
-        self._next_id += 1
-        table.ids[fd] = self._next_id
-        table.phases[fd] = HANDSHAKE
-        table.interest[fd] = select.EPOLLIN
-        table.seen[fd] = table.since[fd] = self.now
-        table.set_address(fd, address)
-        table.used += 1
-        self._pending += 1
 
     def handle(self, fd: int, what: int) -> None:
         """One readiness event. Its descriptor may have ended in this batch, and even serve another: nothing
@@ -55,8 +45,11 @@ class Reading(Handling):
             if table.ids[fd] != id:
                 return
         if what & (select.EPOLLIN | select.EPOLLRDHUP | FAILED):
-            if table.phases[fd] == OPEN and table.flags[fd] & PAUSED:
+            phase, flags = table.phases[fd], table.flags[fd]
+            if flags & PAUSED and phase in (OPEN, STREAM, HANDSHAKE):
                 self.readable_while_paused(fd, what)
+            elif what & FAILED and (self.streams[fd].has_ended if phase == STREAM else phase == LINGER and flags & HALF_CLOSED):
+                self.gone(fd)  # reading would only give the end of the stream once more
             else:
                 self.readable(fd)
 
@@ -71,10 +64,14 @@ class Reading(Handling):
                 self.read_frames(fd)
             return
         data = self.read(fd)
-        if data and phase == HANDSHAKE:
-            self.table.seen[fd] = self.now
+        if not data:
+            return
+        phase = self.table.phases[fd]  # reading may have ended what there was
+        if phase == HANDSHAKE:
             self.read_head(fd, data)
-        elif data:
+        elif phase == STREAM:
+            self.feed(self.streams[fd], data)
+        elif phase == LINGER:
             self._thrown_away[fd] += len(data)
             if self._thrown_away[fd] > LINGER_BYTES:
                 self.end(fd)
@@ -86,10 +83,22 @@ class Reading(Handling):
             return
         if what & select.EPOLLRDHUP:
             self.table.flags[fd] |= HALF_CLOSED
-            if fd not in self._waiting and at_end(fd):
+            if not self.has_unhandled(fd) and at_end(fd):
                 self.stream_ended(fd, 0)
                 return
         self.watch(fd)
+
+    def has_unhandled(self, fd: int) -> bool:
+        """Whether something was read that is still to be handled."""
+        return fd in self._waiting or fd in self._heads or (fd in self.streams and bool(self.streams[fd].kept))
+
+    def gone(self, fd: int) -> None:
+        """They ended their side before, and now the connection is over."""
+        failed = socket_error(fd)
+        if failed in (ECONNRESET, EPIPE) or self.table.flags[fd] & BROKEN:
+            self.lose(fd, Cause.PEER_RESET)
+        else:
+            self.lose(fd, Cause.NETWORK_ERROR if failed else Cause.PEER_EOF)
 
     def read(self, fd: int) -> bytes:
         """What has come, at most one receive buffer; b"" where nothing did, the end included, which is dealt with."""
@@ -102,7 +111,32 @@ class Reading(Handling):
             return b""
         if not data:
             self.stream_ended(fd, 0)
+            return b""
         self._bytes_in += len(data)
+        return self.intake(fd, data) if self.table.flags[fd] & EXTRA else data
+
+    def intake(self, fd: int, data: bytes) -> bytes:
+        """What is left of received bytes behind a preface and inside of TLS."""
+        if fd in self._prefaces:
+            data = self.read_preface(fd, data)
+        if data and fd in self.tls and self.table.phases[fd] != LINGER:
+            data = self.unseal(fd, data)
+        if data and fd in self.meters:
+            self.meters[fd].bytes_in += len(data)
+        return data
+
+    def unseal(self, fd: int, data: bytes) -> bytes:
+        """The plaintext in what has come through TLS."""
+        tls = self.tls[fd]
+        self.table.seen[fd] = self.now  # also of a record that is not whole yet
+        try:
+            data = tls.open(data)
+        except OSError:  # ssl.SSLError is one; the context's files may have another
+            self.tls_failed(fd)
+            return b""
+        self.output.say(fd, tls.take())
+        if tls.has_ended:
+            shut(fd, socket.SHUT_RD)  # so that it ends here like any other stream, when its turn comes
         return data
 
     def read_frames(self, fd: int) -> None:
@@ -110,6 +144,9 @@ class Reading(Handling):
         table = self.table
         if self._stalled[self.routes.endpoints[table.routes[fd]]] and table.phases[fd] == OPEN:
             self.wait_for_room(fd)
+            return
+        if table.flags[fd] & EXTRA:
+            self.read_extra(fd)
             return
         try:
             data = os.read(fd, self._receive_bytes)
@@ -131,71 +168,15 @@ class Reading(Handling):
             self.lend_reader(fd)
         self.consume(fd, events)
 
-    def parse(self, fd: int, data: bytes) -> list[Event]:
-        """The events of `data`; only a connection in the middle of something has a reader of its own."""
-        if not self.table.flags[fd] & PARTIAL:
-            events = self.reader.feed(data)
-            if not self.reader.is_clean:
-                self.lend_reader(fd)
-            return events
-        reader = self._readers[fd]
-        events = reader.feed(data)
-        if reader.is_clean:
-            self.return_reader(fd)
-        return events
-
-    # ---- the handshake
-
-    def read_head(self, fd: int, data: bytes) -> None:
-        """The request, as far as it has come."""
-        kept = self._heads.get(fd)
-        searched = 0
-        head: bytes | bytearray = data
-        if kept is not None:
-            searched = max(0, len(kept) - len(END) + 1)
-            kept += data
-            head = kept
-        end = head.find(END, searched) + len(END)
-        limit = self.config.head_bytes
-        if end < len(END) and len(head) < limit:
-            if kept is None:
-                self._heads[fd] = bytearray(data)
+    def read_extra(self, fd: int) -> None:
+        """The same where the bytes pass more than the reader."""
+        data = self.read(fd)
+        if not data:
             return
-        self._heads.pop(fd, None)
-        if end < len(END) or end > limit:
-            self.refuse(fd, too_large(limit))
-            return
-        answer = self.front.answer(bytes(head[:end]))
-        if isinstance(answer, Refusal):
-            self.refuse(fd, answer)
-        else:
-            self.open(fd, answer, bytes(head[end:]))
+        self.table.seen[fd] = self.now
+        if self.rates is not None and not self.rates.charge(fd, len(data), self.now) and self.is_open(fd) and self.is_delayed(fd):
+            self.watch(fd)
+        self.consume(fd, self.parse(fd, data))
 
-    def refuse(self, fd: int, refusal: Refusal) -> None:
-        self.handshake_over(refusal.cause)
-        self.current = fd
-        self.output.put(fd, refusal.response)
-        self.linger(fd)
-        self.finish(fd)
-
-    def open(self, fd: int, upgrade: Upgrade, rest: bytes) -> None:
-        """From here on it is a WebSocket; `rest` came with the request."""
-        table = self.table
-        table.routes[fd] = self.routes.take(upgrade.path, upgrade.endpoint, upgrade.subprotocol)
-        table.phases[fd] = OPEN
-        table.since[fd] = self.now
-        if self.hand.ping_s:
-            table.seen[fd] = self.hand.first_seen(self.now)
-        self._pending -= 1
-        self._opened += 1
-        self._open += 1
-        id = table.ids[fd]
-        self.current = fd
-        self.output.put(fd, upgrade.response)
-        hook = self._connect_hooks[upgrade.endpoint]
-        if hook is not None:
-            self.call(self.connection(fd), "on_connect", hook)
-        if table.ids[fd] == id and table.phases[fd] in (OPEN, CLOSING):
-            self.consume(fd, self.parse(fd, rest) if rest else [])
-        elif table.ids[fd] == id:
-            self.finish(fd)
+    def is_open(self, fd: int) -> bool:
+        return self.table.phases[fd] == OPEN

@@ -1,8 +1,11 @@
-"""What connections have in common: path, endpoint and subprotocol, kept once for all that share them."""
+"""What connections have in common: path, endpoint, subprotocol and deflate, kept once for all that share them."""
 
 from __future__ import annotations
 
-Route = tuple[str, int, str | None]
+from unlimitedws.wire.deflate import Terms
+
+Route = tuple[str, int, str | None, Terms | None]
+"""Path, endpoint, subprotocol, and the terms of permessage-deflate where it was agreed."""
 
 
 class Routes:
@@ -15,9 +18,9 @@ class Routes:
         self._numbers: dict[Route, int] = {}
         self._free: list[int] = []
 
-    def take(self, path: str, endpoint: int, subprotocol: str | None) -> int:
+    def take(self, path: str, endpoint: int, subprotocol: str | None, deflate: Terms | None = None) -> int:
         """The number of a route, with one user more."""
-        route = (path, endpoint, subprotocol)
+        route = (path, endpoint, subprotocol, deflate)
         number = self._numbers.get(route)
         if number is None:
             number = self._numbers[route] = self._place(route)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import sys
+import termios
 from contextlib import suppress
 
 
@@ -32,3 +35,8 @@ def at_end(fd: int) -> bool:
         return False
     finally:
         end.detach()
+
+
+def unacknowledged(fd: int) -> int:
+    """Bytes in the kernel's send buffer that the peer has not acknowledged (SIOCOUTQ)."""
+    return int.from_bytes(fcntl.ioctl(fd, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
