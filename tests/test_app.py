@@ -57,18 +57,20 @@ def test_an_app_is_its_own_app() -> None:
     assert App.of(made) is made
 
 
-def test_pages_of_all_handlers_are_put_together() -> None:
+def test_routes_of_all_handlers_are_put_together() -> None:
     chat, news = Handlers(), Handlers()
     chat.get("/")(lambda: "chat")
+    news.post("/")(lambda: "post")
     news.get("/news")(lambda: "news")
-    assert {path: page() for path, page in App.of({"/c": chat, "/n": news}).pages.items()} == {"/": "chat", "/news": "news"}
+    routes = App.of({"/c": chat, "/n": news}).routes
+    assert {key: function() for key, function in routes.items()} == {("/", "GET"): "chat", ("/", "POST"): "post", ("/news", "GET"): "news"}
 
 
-def test_one_page_of_two_handlers_is_refused() -> None:
+def test_one_route_of_two_handlers_is_refused() -> None:
     chat, news = Handlers(), Handlers()
     chat.get("/")(lambda: "chat")
     news.get("/")(lambda: "news")
-    with pytest.raises(AppInvalid, match="the page / is registered by two Handlers"):
+    with pytest.raises(AppInvalid, match="GET / is registered by two Handlers"):
         App.of({"/c": chat, "/n": news})
 
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from unlimitedws.errors import AppInvalid
-from unlimitedws.handlers import HOOKS, Handlers, blocking, kind_of
+from unlimitedws.functions import blocking
+from unlimitedws.handlers import HOOKS, Handlers
 
 
 def on_message(conn: Any, message: Any) -> None: ...
@@ -16,35 +16,17 @@ def on_message(conn: Any, message: Any) -> None: ...
 async def on_message_async(conn: Any, message: Any) -> None: ...
 
 
-class CallableObject:
-    def __call__(self, conn: Any, message: Any) -> None: ...
-
-
-class AsyncCallableObject:
-    async def __call__(self, conn: Any, message: Any) -> None: ...
-
-
-def logged(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator as people write them: a plain wrapper round whatever it is given."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any) -> Any:
-        return function(*args)
-
-    return wrapper
-
-
 @pytest.fixture
 def handlers() -> Handlers:
     return Handlers()
 
 
 def test_a_missing_hook_is_none(handlers: Handlers) -> None:
-    assert [handlers.hook(name) for name in HOOKS] == [None] * 6
+    assert [handlers.hook(name) for name in HOOKS] == [None] * 7
 
 
 def test_the_hooks_are_those_of_the_manual() -> None:
-    assert list(HOOKS) == ["on_connect", "on_message", "on_close", "on_drain", "on_start", "on_stop"]
+    assert list(HOOKS) == ["on_upgrade", "on_connect", "on_message", "on_close", "on_drain", "on_start", "on_stop"]
 
 
 def test_a_decorated_function_becomes_the_hook_and_stays_itself(handlers: Handlers) -> None:
@@ -197,76 +179,6 @@ def test_decorating_on_the_class_says_to_make_an_object() -> None:
         Handlers.on_message(on_message)
 
 
-@pytest.mark.parametrize(
-    ("function", "kind"),
-    [
-        (on_message, "plain"),
-        (CallableObject(), "plain"),
-        (CallableObject().__call__, "plain"),
-        (print, "plain"),
-        (on_message_async, "async"),
-        (AsyncCallableObject(), "async"),
-        (AsyncCallableObject().__call__, "async"),
-        (functools.partial(on_message_async), "async"),
-        (functools.partial(functools.partial(on_message_async, 1), 2), "async"),
-        (functools.partial(AsyncCallableObject()), "async"),
-        (logged(on_message_async), "async"),
-        (logged(on_message), "plain"),
-        (logged(functools.partial(on_message_async)), "async"),
-    ],
-)
-def test_the_kind_of_a_function_is_found_whatever_it_is_wrapped_in(function: Any, kind: str) -> None:
-    assert kind_of(function) == kind
-
-
-def test_a_marked_function_is_blocking_whatever_it_is_wrapped_in() -> None:
-    @blocking
-    def work(conn: Any, message: Any) -> None: ...
-
-    class Chat(Handlers):
-        @blocking
-        def on_message(self, conn: Any, message: Any) -> None: ...
-
-    for function in (work, functools.partial(work), logged(work), Chat().hook("on_message")):
-        assert function is not None
-        assert kind_of(function) == "blocking"
-
-
-def test_blocking_may_stand_above_or_below_the_decorator_that_registers(handlers: Handlers) -> None:
-    @blocking
-    @handlers.on_message
-    def work(conn: Any, message: Any) -> None: ...
-
-    @handlers.on_close
-    @blocking
-    def ended(conn: Any, close: Any) -> None: ...
-
-    for name in ("on_message", "on_close"):
-        hook = handlers.hook(name)
-        assert hook is not None
-        assert kind_of(hook) == "blocking"
-
-
-def test_blocking_takes_what_no_mark_can_be_set_on() -> None:
-    class Store:
-        def save(self, conn: Any) -> Any:
-            return conn
-
-    marked = blocking(Store().save)
-    assert (kind_of(marked), marked(5)) == ("blocking", 5)
-    assert kind_of(Store().save) == "plain"
-
-
-def test_blocking_refuses_an_async_def() -> None:
-    with pytest.raises(AppInvalid, match="take @blocking off"):
-        blocking(on_message_async)
-
-
-def test_blocking_refuses_what_is_not_callable() -> None:
-    with pytest.raises(AppInvalid, match="marks functions"):
-        blocking(3)  # type: ignore[type-var]
-
-
 @pytest.mark.parametrize("given", [["chat", "v2.chat"], ("chat", "v2.chat")])
 def test_subprotocols_are_kept_in_their_order(given: Any) -> None:
     assert Handlers(subprotocols=given).subprotocols == ("chat", "v2.chat")
@@ -303,33 +215,62 @@ def test_wrong_subprotocols_of_a_subclass_are_refused_when_the_object_is_made() 
         Chat()
 
 
-def test_a_page_is_registered_for_its_path(handlers: Handlers) -> None:
-    @handlers.get("/about")
-    def about() -> str:
-        return "hello"
+def route(request: Any) -> str:
+    return ""
 
-    assert handlers.pages == {"/about": about}
+
+async def async_route() -> str:
+    return ""
+
+
+def test_a_route_is_registered_for_its_path_and_method(handlers: Handlers) -> None:
+    functions = [route, async_route, blocking(lambda: ""), lambda: "", lambda request: "", lambda request: ""]
+    for name, function in zip(("get", "post", "put", "patch", "delete"), functions, strict=False):
+        assert getattr(handlers, name)("/about")(function) is function
+    handlers.route("OPTIONS", "/about")(functions[5])
+    methods = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+    assert handlers.routes == {("/about", method): function for method, function in zip(methods, functions, strict=True)}
 
 
 @pytest.mark.parametrize("path", ["about", "", "/a?b", "/a#b", None, b"/a"])
-def test_a_page_needs_a_path_that_a_request_can_have(handlers: Handlers, path: Any) -> None:
+def test_a_route_needs_a_path_that_a_request_can_have(handlers: Handlers, path: Any) -> None:
     with pytest.raises(AppInvalid):
         handlers.get(path)
 
 
-def test_two_pages_on_one_path_are_refused(handlers: Handlers) -> None:
-    handlers.get("/")(lambda: "one")
-    with pytest.raises(AppInvalid, match="registered twice"):
-        handlers.get("/")(lambda: "two")
+@pytest.mark.parametrize("method", ["get", "CONNECT", "TRACE", "", None])
+def test_a_route_needs_a_method_that_can_be_answered(handlers: Handlers, method: Any) -> None:
+    with pytest.raises(AppInvalid, match="a route answers one of GET, HEAD, POST"):
+        handlers.route(method, "/")
 
 
-def test_a_page_function_takes_nothing_and_is_plain(handlers: Handlers) -> None:
-    async def page() -> str:
-        return ""
+def test_two_routes_of_one_path_and_method_are_refused(handlers: Handlers) -> None:
+    handlers.get("/")(route)
+    handlers.post("/")(route)
+    with pytest.raises(AppInvalid, match=r"GET / is registered twice: .*route and .*async_route"):
+        handlers.get("/")(async_route)
 
-    with pytest.raises(AppInvalid, match=r"called with \(\)"):
-        handlers.get("/")(lambda request: "")
-    with pytest.raises(AppInvalid, match="must be a plain function"):
-        handlers.get("/")(page)
-    with pytest.raises(AppInvalid, match="must be a plain function"):
-        handlers.get("/")(blocking(lambda: ""))
+
+def generating() -> Any:
+    yield ""
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (lambda one, two: "", r"GET / is called with \(request\)"),
+        (lambda *, key: "", r"GET / is called with \(request\)"),
+        (generating, "cannot be a generator"),
+        ("page", "is not callable"),
+    ],
+)
+def test_what_cannot_be_a_route_is_refused(handlers: Handlers, function: Any, text: str) -> None:
+    with pytest.raises(AppInvalid, match=text):
+        handlers.get("/")(function)
+
+
+def test_an_upgrade_hook_takes_the_request(handlers: Handlers) -> None:
+    handlers.on_upgrade = route
+    assert handlers.hook("on_upgrade") is route
+    with pytest.raises(AppInvalid, match=r"on_upgrade is called with \(request\)"):
+        Handlers().on_upgrade(lambda conn, request: None)

@@ -8,7 +8,8 @@ import pytest
 
 from unlimitedws.app import App
 from unlimitedws.errors import StartFailed
-from unlimitedws.handlers import Handlers, blocking
+from unlimitedws.functions import blocking
+from unlimitedws.handlers import Handlers
 from unlimitedws.lifespan import Lifespan
 from unlimitedws.threads import ThreadPool
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from unlimitedws.blame import report
 from unlimitedws.errors import AppImportFailed, AppInvalid, AppNotFound, UnlimitedwsError
-from unlimitedws.handlers import Handlers, check_path, name_of
+from unlimitedws.functions import name_of
+from unlimitedws.handlers import Handlers, check_path
 
 DEFAULT_ATTRIBUTE = "handlers"
 
@@ -23,11 +24,11 @@ class App:
     """Every endpoint of an app, once each, and its paths.
 
     endpoints: distinct Handlers; their position is the endpoint's number.  paths: exact path to number; None: the one
-    endpoint serves every path.  pages: path to the function of each page."""
+    endpoint serves every path.  routes: (path, method) to the function of each HTTP route."""
 
     endpoints: tuple[Handlers, ...]
     paths: Mapping[str, int] | None
-    pages: Mapping[str, Callable[[], Any]]
+    routes: Mapping[tuple[str, str], Callable[..., Any]]
 
     @classmethod
     def of(cls, given: Handlers | Mapping[str, Handlers] | App) -> App:
@@ -35,7 +36,7 @@ class App:
         if isinstance(given, App):
             return given
         if isinstance(given, Handlers):
-            return cls((given,), None, given.pages)
+            return cls((given,), None, given.routes)
         if isinstance(given, Mapping):
             return cls.of_paths(given)
         raise AppInvalid(f"it must be Handlers or a mapping of paths to Handlers; {described(given)} is not")
@@ -50,7 +51,7 @@ class App:
                 raise AppInvalid(f"path {path} leads to {described(handlers)}, which is not Handlers")
         endpoints = tuple({id(handlers): handlers for handlers in given.values()}.values())
         number = {id(handlers): i for i, handlers in enumerate(endpoints)}
-        return cls(endpoints, {path: number[id(handlers)] for path, handlers in given.items()}, merged_pages(endpoints))
+        return cls(endpoints, {path: number[id(handlers)] for path, handlers in given.items()}, merged_routes(endpoints))
 
     def endpoint_of(self, path: str) -> int | None:
         """The number of the endpoint that serves `path`; None: nobody does."""
@@ -69,14 +70,15 @@ def described(value: object) -> str:
     return f"{value!r} of type {type(value).__name__}"
 
 
-def merged_pages(endpoints: tuple[Handlers, ...]) -> dict[str, Callable[[], Any]]:
-    pages: dict[str, Callable[[], Any]] = {}
+def merged_routes(endpoints: tuple[Handlers, ...]) -> dict[tuple[str, str], Callable[..., Any]]:
+    routes: dict[tuple[str, str], Callable[..., Any]] = {}
     for handlers in endpoints:
-        for path, function in handlers.pages.items():
-            if path in pages:
-                raise AppInvalid(f"the page {path} is registered by two Handlers: {name_of(pages[path])} and {name_of(function)}")
-            pages[path] = function
-    return pages
+        for (path, method), function in handlers.routes.items():
+            if (path, method) in routes:
+                first = name_of(routes[path, method])
+                raise AppInvalid(f"{method} {path} is registered by two Handlers: {first} and {name_of(function)}")
+            routes[path, method] = function
+    return routes
 
 
 def load(spec: str) -> App:

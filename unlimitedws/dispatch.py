@@ -17,8 +17,9 @@ from typing import Any
 
 from unlimitedws.app import App
 from unlimitedws.engine.contract import Endpoint
-from unlimitedws.handlers import Handlers, kind_of
-from unlimitedws.threads import ThreadPool
+from unlimitedws.functions import kind_of
+from unlimitedws.handlers import Handlers
+from unlimitedws.threads import ThreadPool, settle
 
 log = logging.getLogger("unlimitedws.handlers")
 
@@ -37,7 +38,7 @@ class Dispatch:
         self.pool = pool
         self.loop = loop
         self.engine: Any = None
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self.stopping = False
         self._stalled = False
         self._blocking: deque[int] = deque()  # endpoints whose messages go to threads
@@ -62,11 +63,34 @@ class Dispatch:
         for task in self.tasks:
             task.cancel()
 
+    def spawn(self, awaitable: Any) -> asyncio.Task[Any]:
+        """A task that a stop waits for, and cancels in the end; SystemExit in it ends the task alone."""
+        task = self.loop.create_task(guarded(awaitable))
+        self.tasks.add(task)
+        task.add_done_callback(partial(self._ended, awaitable))
+        return task
+
+    def _ended(self, awaitable: Any, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if inspect.iscoroutine(awaitable):
+            awaitable.close()  # cancelled before its first step, it would complain that nobody awaited it
+
+    def run(self, call: Callable[[], Any]) -> asyncio.Future[Any]:
+        """Calls a blocking function in a thread; its result is a future of the loop."""
+        future: asyncio.Future[Any] = self.loop.create_future()
+        self.pool.submit(call, partial(self._run_done, future))
+        return future
+
+    def _run_done(self, future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+        settle(future, result, error)
+        self._make_room()
+
     def _endpoint(self, number: int, handlers: Handlers) -> Endpoint:
         hook = handlers.hook("on_message")
         if hook is not None and kind_of(hook) == "blocking":
             self._blocking.append(number)
-        return Endpoint(**{name: self._wrap(handlers, name) for name in CONNECTION_HOOKS})
+        connect, message, close, drain = (self._wrap(handlers, name) for name in CONNECTION_HOOKS)
+        return Endpoint(connect, message, close, drain)
 
     def _wrap(self, handlers: Handlers, name: str) -> Call | None:
         function = handlers.hook(name)
@@ -86,14 +110,11 @@ class Dispatch:
                 return
             if holds:
                 self.engine.hold(connection)
-            task = self.loop.create_task(guarded(awaitable))
-            self.tasks.add(task)
-            task.add_done_callback(partial(self._task_done, connection, name, holds))
+            self.spawn(awaitable).add_done_callback(partial(self._task_done, connection, name, holds))
 
         return call
 
-    def _task_done(self, connection: Any, name: str, holds: bool, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
+    def _task_done(self, connection: Any, name: str, holds: bool, task: asyncio.Task[Any]) -> None:
         self._done(connection, name, holds, error_of(task, cancelled_is_error=not self.stopping))
 
     def _threaded(self, function: Call, name: str, *, holds: bool) -> Call:
@@ -108,8 +129,7 @@ class Dispatch:
 
     def _call_done(self, connection: Any, name: str, holds: bool, _: Any, error: BaseException | None) -> None:
         self._done(connection, name, holds, error)
-        if self._stalled and self.pool.pending <= self._room_at:
-            self._unstall()
+        self._make_room()
 
     def _done(self, connection: Any, name: str, holds: bool, error: BaseException | None) -> None:
         if self.engine is None:
@@ -125,6 +145,10 @@ class Dispatch:
         self._stalled = True
         for number in self._blocking:
             self.engine.stall(number)
+
+    def _make_room(self) -> None:
+        if self._stalled and self.pool.pending <= self._room_at:
+            self._unstall()
 
     def _unstall(self) -> None:
         # The engine may hand over messages at once, so the pool may be full again in the middle of this.
@@ -143,9 +167,9 @@ class Stopped(Exception):
     """A handler raised SystemExit, which would end the loop of everybody else."""
 
 
-async def guarded(awaitable: Any) -> None:
+async def guarded(awaitable: Any) -> Any:
     try:
-        await awaitable
+        return await awaitable
     except SystemExit as error:
         raise Stopped(f"SystemExit({error.code!r}) in a handler ends its connection, not the worker") from error
 

@@ -6,60 +6,123 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from unlimitedws import access
+from unlimitedws.access import shown
+from unlimitedws.admission import Admission
 from unlimitedws.app import App
-from unlimitedws.engine.contract import Endpoint, Refusal, Upgrade
-from unlimitedws.handlers import name_of
-from unlimitedws.pages import Page, pack_page, page_of
+from unlimitedws.config import Config
+from unlimitedws.dispatch import Dispatch
+from unlimitedws.engine.contract import Endpoint, Pipe, Refusal, Stream, Upgrade
+from unlimitedws.expiry import Expiry
+from unlimitedws.gate import Gate
+from unlimitedws.headers import header_lines
+from unlimitedws.http.site import Site
+from unlimitedws.logs import clean
+from unlimitedws.proxies import Proxies
+from unlimitedws.request import Request
+from unlimitedws.turns import Turns
 from unlimitedws.wire import handshake
-from unlimitedws.wire.head import Head
+from unlimitedws.wire.address import Address
+from unlimitedws.wire.closing import Close
+from unlimitedws.wire.handshake import Asked, Plain, refusal
 
 log = logging.getLogger("unlimitedws.worker")
 handlers_log = logging.getLogger("unlimitedws.handlers")
 
+BROKEN = refusal(500, "the server failed; its log says why")
+
 
 class Front:
-    """`contract.Front` for one app."""
+    """`contract.Front` for one app.
 
-    def __init__(self, app: App, endpoints: Sequence[Endpoint]) -> None:
+    work: what runs the app's coroutines and blocking calls.  gate: who judges connections and handshakes.
+    draining: set when the worker accepts no more, which `health_path` tells."""
+
+    def __init__(self, app: App, config: Config, work: Dispatch, gate: Gate, expiry: Expiry) -> None:
         self._app = app
-        self._endpoints = endpoints
+        self._gate = gate
+        self._expiry = expiry
+        self._proxies = Proxies(config)
+        self.endpoints: Sequence[Endpoint] = work.endpoints
+        self.draining = False
+        self._deflates = config.deflate
+        turns = Turns(config.handshakes_deciding)
+        self._admissions = [Admission(handlers, config, work, turns, gate) for handlers in app.endpoints]
+        self._site = Site(app, config, work, self._is_draining)
+        for endpoint, admission in zip(self.endpoints, self._admissions, strict=True):
+            endpoint.guarded = admission.hook is not None or bool(self._proxies.header) or config.deflate
 
-    @property
-    def endpoints(self) -> Sequence[Endpoint]:
-        return self._endpoints
+    # ---- requests
 
     def route(self, target: bytes) -> tuple[str, int] | None:
         """See `contract.Front.route`."""
-        path = decoded(target)
-        endpoint = None if path is None else self._app.endpoint_of(path)
-        return None if path is None or endpoint is None else (path, endpoint)
-
-    def answer(self, head: bytes) -> Upgrade | Refusal:
-        """See `contract.Front.answer`."""
-        return handshake.answer(head, route=self.route, subprotocols=self._subprotocols, page=self._page)
-
-    def _subprotocols(self, endpoint: int) -> Sequence[str]:
-        return self._app.endpoints[endpoint].subprotocols
-
-    def _page(self, head: Head) -> bytes | None:
-        """The response of the app's page for a GET or HEAD; None: the app has no such page."""
-        if head.method not in (b"GET", b"HEAD"):
-            return None
-        path = decoded(handshake.path_bytes(head.target))
-        function = None if path is None else self._app.pages.get(path)
-        if function is None:
-            return None
-        method = head.method.decode()
         try:
-            return pack_page(page_of(function()), method=method)
-        except Exception:
-            handlers_log.exception("the page %s (%s) failed", path, name_of(function))
-            return pack_page(Page("The page failed; the server's log says why.\n", "text/plain; charset=utf-8", 500), method=method)
+            path = handshake.percent_decode(target)
+        except handshake.BadTarget:
+            return None
+        endpoint = self._app.endpoint_of(path)
+        return None if endpoint is None else (path, endpoint)
+
+    def answer(self, head: bytes, pipe: Pipe) -> Upgrade | Refusal | Stream:
+        """See `contract.Front.answer`."""
+        try:
+            found = handshake.examine(head, route=self.route)
+            if isinstance(found, Asked):
+                return self._decide(head, found, pipe)
+            if isinstance(found, Plain):
+                return self._site.answer(head, found, self._proxies.origin(head, pipe.remote_address))
+            return found
+        except Exception as error:
+            return broken(error)
+
+    def admit(self, head: bytes, target: bytes, path: str, endpoint: int, pipe: Pipe) -> Upgrade | Refusal | Stream:
+        """See `contract.Front.admit`. The head was checked: nothing of it is parsed but what is asked for."""
+        try:
+            extensions = header_lines(head, b"sec-websocket-extensions") if self._deflates else ()
+            return self._decide(head, Asked(key_of(head), path, endpoint, (), extensions), pipe)
+        except Exception as error:
+            return broken(error)
+
+    def _decide(self, head: bytes, asked: Asked, pipe: Pipe) -> Upgrade | Refusal | Stream:
+        peer: Address = pipe.remote_address
+        client, scheme = self._proxies.origin(head, peer) if self._proxies.header else (peer, "")
+        refused = self._gate.handshake(client)
+        if refused is not None:
+            return refused
+        request = Request(head, remote_address=client, tls=pipe.tls, path=asked.path, scheme=scheme or None)
+        return self._admissions[asked.endpoint].decide(request, asked, peer)
+
+    # ---- connections
+
+    @property
+    def gate(self) -> Gate | None:
+        """See `contract.Front.gate`."""
+        return self._gate if self._gate.counts else None
+
+    def preface(self, data: bytes, address: Address) -> tuple[int, Address | None] | None:
+        """See `contract.Front.preface`."""
+        return self._proxies.preface(data, address)
+
+    def expires(self, connection: Any, expires_at: float) -> None:
+        """See `contract.Front.expires`."""
+        self._expiry.set(connection, expires_at)
+
+    def ended(self, connection: Any, close: Close, bytes_in: int, bytes_out: int, seconds: float) -> None:
+        """See `contract.Front.ended`."""
+        access.websocket_ended(connection, close, bytes_in, bytes_out, seconds)
+
+    def _is_draining(self) -> bool:
+        return self.draining
+
+    # ---- what is told
+
+    def stream_failed(self, error: BaseException) -> None:
+        log.error("a request failed in the server itself; its connection is cut", exc_info=error)
 
     def handler_failed(self, connection: Any, hook: str, error: BaseException) -> None:
         handlers_log.error(
             "%s of connection %s on %s from %s failed%s",
-            hook, connection.id, connection.path, connection.remote_address,
+            hook, connection.id, clean(connection.path), shown(connection.remote_address),
             "" if hook == "on_close" else "; it is closed with 1011", exc_info=error,
         )  # fmt: skip
 
@@ -67,9 +130,14 @@ class Front:
         log.warning("accepting is paused: %s; raise the limit of open files (ulimit -n) or run more workers", why)
 
 
-def decoded(target: bytes) -> str | None:
-    """The path of a target without its query, percent-decoded; None where that cannot be done."""
-    try:
-        return handshake.percent_decode(target)
-    except handshake.BadTarget:
-        return None
+def key_of(head: bytes) -> bytes:
+    """The Sec-WebSocket-Key of a head that a strict parser has accepted: found, not parsed once more."""
+    start = head.find(b"\r\nSec-WebSocket-Key: ") + 21
+    if start > 20 and head[start + 24 : start + 26] == b"\r\n":  # as nearly all clients write it
+        return head[start : start + 24]
+    return header_lines(head, b"sec-websocket-key")[0]
+
+
+def broken(error: Exception) -> Refusal:
+    log.error("a request failed in the server itself; it is answered with 500", exc_info=error)
+    return BROKEN

@@ -1,4 +1,4 @@
-"""What an app registers: its hooks, its subprotocols, its pages.
+"""What an app registers: its hooks, its subprotocols, its HTTP routes.
 
     handlers = Handlers()
 
@@ -7,11 +7,7 @@
         conn.send(message)
 
 The same by attribute (`handlers.on_message = echo`) or by subclassing (a method `on_message`). A hook
-is called in one of three ways, chosen by what it is:
-
-    plain      a function: called inline; nothing else runs in the worker meanwhile
-    async      an `async def`: its coroutine runs on the worker's loop
-    blocking   a function marked by `@blocking`: runs in a pool of threads
+is called in one of three ways, chosen by what it is: plain, async or blocking (`unlimitedws.functions`).
 
 While an async or blocking on_connect or on_message is pending, the next message of its connection waits.
 A plain function that returns a coroutine (a lambda, say) is still plain: nobody awaits what it returns.
@@ -21,15 +17,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial, wraps
-from typing import Any, Literal, TypeVar
+from functools import partial
+from typing import Any
 
 from unlimitedws.errors import AppInvalid
+from unlimitedws.functions import Function, check_callable, name_of, takes
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-Kind = Literal["plain", "async", "blocking"]
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+"""Of HTTP, those that a route may answer (RFC 9110, section 9.3; RFC 5789)."""
 
-MARK = "__unlimitedws_blocking__"
 TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")  # RFC 9110, section 5.6.2
 
 
@@ -59,6 +55,7 @@ class Hook:
 class Handlers:
     """The hooks of one endpoint; a missing one does nothing. Raises AppInvalid for what cannot be one.
 
+    on_upgrade(request): before the handshake is answered; returns None, `Accept` or `Reject`.
     on_connect(conn): the handshake is done.  on_message(conn, message): str for text, bytes for binary.
     on_close(conn, close): once, after all others; `close` is a `Close`.  on_drain(conn): the output queue
     fell below low water.  on_start(worker), on_stop(worker): once in each worker, before it accepts and after
@@ -66,6 +63,7 @@ class Handlers:
 
     subprotocols: what the endpoint speaks, the preferred first (RFC 6455, section 1.9)."""
 
+    on_upgrade = Hook("request")
     on_connect = Hook("conn")
     on_message = Hook("conn", "message")
     on_close = Hook("conn", "close")
@@ -75,13 +73,13 @@ class Handlers:
 
     subprotocols: Sequence[str] = ()
     _hooks: dict[str, Callable[..., Any]]
-    _pages: dict[str, Callable[[], Any]]
+    _routes: dict[tuple[str, str], Callable[..., Any]]
 
     def __new__(cls, *_: object, **__: object) -> Handlers:
         # Not in __init__: a subclass need not call it.
         handlers = super().__new__(cls)
         object.__setattr__(handlers, "_hooks", {})
-        object.__setattr__(handlers, "_pages", {})
+        object.__setattr__(handlers, "_routes", {})
         handlers.subprotocols = cls.subprotocols  # checked, where a subclass has its own
         for name, method in overridden(handlers):
             check_hook(name, method)
@@ -104,27 +102,48 @@ class Handlers:
         return self._hooks.get(name) or dict(overridden(self)).get(name)
 
     def get(self, path: str) -> Callable[[Function], Function]:
-        """Registers a small page for GET and HEAD of exactly `path`: `@handlers.get("/")`.
+        """`route("GET", path)`: `@handlers.get("/about")`. Answers HEAD as well, where nothing else does."""
+        return self.route("GET", path)
 
-        The function takes nothing, is plain, and returns str (HTML), bytes, a `pathlib.Path` or a `Page`.
-        Its path may be that of a WebSocket endpoint as well."""
+    def post(self, path: str) -> Callable[[Function], Function]:
+        return self.route("POST", path)
+
+    def put(self, path: str) -> Callable[[Function], Function]:
+        return self.route("PUT", path)
+
+    def patch(self, path: str) -> Callable[[Function], Function]:
+        return self.route("PATCH", path)
+
+    def delete(self, path: str) -> Callable[[Function], Function]:
+        return self.route("DELETE", path)
+
+    def route(self, method: str, path: str) -> Callable[[Function], Function]:
+        """Registers a function for plain HTTP requests of `method` to exactly `path`, which may be a WebSocket's as well.
+
+        The function is plain, async or blocking, takes nothing or the request (`HttpRequest`), and returns str (HTML),
+        bytes, a `pathlib.Path` or a `Response`. A plain or blocking one is called when the whole body is there."""
         check_path(path)
+        if method not in METHODS:
+            raise AppInvalid(f"a route answers one of {', '.join(METHODS)}; {method!r} is none of them")
 
         def register(function: Function) -> Function:
-            if path in self._pages:
-                raise AppInvalid(f"the page {path} is registered twice: {name_of(self._pages[path])} and {name_of(function)}")
-            check_callable(f"the page {path}", function, ())
-            if kind_of(function) != "plain":
-                raise AppInvalid(f"the page {path} must be a plain function; {name_of(function)} is {kind_of(function)}")
-            self._pages[path] = function
+            self._add_route(method, path, function)
             return function
 
         return register
 
     @property
-    def pages(self) -> dict[str, Callable[[], Any]]:
-        """Path to function of every page, a copy."""
-        return dict(self._pages)
+    def routes(self) -> dict[tuple[str, str], Callable[..., Any]]:
+        """(path, method) to function of every HTTP route, a copy."""
+        return dict(self._routes)
+
+    def _add_route(self, method: str, path: str, function: Callable[..., Any]) -> None:
+        before = self._routes.get((path, method))
+        if before is not None:
+            raise AppInvalid(f"{method} {path} is registered twice: {name_of(before)} and {name_of(function)}")
+        takes_nothing = callable(function) and not takes(function, "request")
+        check_callable(f"{method} {path}", function, () if takes_nothing and takes(function) else ("request",))
+        self._routes[path, method] = function
 
     def _register(self, hook: Hook, function: Function) -> Function:
         check_hook(hook.name, function)
@@ -146,86 +165,8 @@ def overridden(handlers: Handlers) -> Iterator[tuple[str, Callable[..., Any]]]:
             yield name, getattr(handlers, name)
 
 
-def blocking(function: Function) -> Function:
-    """Marks a function as one that blocks, so that it runs in the worker's pool of threads.
-
-    Works above and below the decorator that registers it. Raises AppInvalid for an `async def`, which has
-    no need of a thread."""
-    if not callable(function):
-        raise AppInvalid(f"@blocking marks functions; {function!r} is not one")
-    if is_async(function):
-        raise AppInvalid(f"{name_of(function)} is an async def and runs on the loop; take @blocking off, or the async")
-    try:
-        setattr(function, MARK, True)
-    except AttributeError:  # a bound method, a builtin
-        return wrapped(function)
-    return function
-
-
-def wrapped(function: Function) -> Function:
-    @wraps(function)
-    def call(*args: Any) -> Any:
-        return function(*args)
-
-    setattr(call, MARK, True)
-    return call  # type: ignore[return-value]  # same signature, by wraps
-
-
-def kind_of(function: Callable[..., Any]) -> Kind:
-    """How a hook is called: inline, as a coroutine, or in a thread."""
-    if is_async(function):
-        return "async"
-    return "blocking" if any(getattr(layer, MARK, False) for layer in layers(function)) else "plain"
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    return any(inspect.iscoroutinefunction(layer) for layer in layers(function))
-
-
-def layers(function: Any) -> Iterator[Any]:
-    """`function` and all it stands for: partials, bound methods, `functools.wraps`, objects with __call__."""
-    seen: set[int] = set()
-    while function is not None and id(function) not in seen:
-        seen.add(id(function))
-        yield function
-        function = inner(function)
-
-
-def inner(function: Any) -> Any:
-    for attribute in ("__wrapped__", "__func__"):
-        if hasattr(function, attribute):
-            return getattr(function, attribute)
-    if isinstance(function, partial):
-        return function.func
-    if inspect.isroutine(function) or isinstance(function, type):
-        return None
-    return getattr(type(function), "__call__", None)  # noqa: B004  (the method itself, not whether it is callable)
-
-
 def check_hook(name: str, function: Any) -> None:
     check_callable(name, function, HOOKS[name].parameters)
-
-
-def check_callable(what: str, function: Any, parameters: tuple[str, ...]) -> None:
-    if not callable(function):
-        raise AppInvalid(f"{what} must be a function; {function!r} is not callable")
-    if any(inspect.isgeneratorfunction(layer) or inspect.isasyncgenfunction(layer) for layer in layers(function)):
-        raise AppInvalid(f"{what} cannot be a generator; {name_of(function)} contains a yield, so calling it would run nothing")
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # some builtins do not tell
-        return
-    try:
-        signature.bind(*parameters)
-    except TypeError:
-        raise AppInvalid(f"{what} is called with ({', '.join(parameters)}); {name_of(function)} takes {bare(signature)}") from None
-
-
-def bare(signature: inspect.Signature) -> str:
-    """A signature without its annotations: `(conn, *, limit=3)`."""
-    empty = inspect.Parameter.empty
-    plain = [parameter.replace(annotation=empty) for parameter in signature.parameters.values()]
-    return str(inspect.Signature(plain))
 
 
 def check_path(path: Any) -> None:
@@ -246,9 +187,3 @@ def checked_subprotocols(names: Any) -> tuple[str, ...]:
     if len(set(names)) < len(names):
         raise AppInvalid(f"subprotocols names one twice: {', '.join(names)}")
     return (*names,)
-
-
-def name_of(function: Any) -> str:
-    """What to call a function in a sentence: `app.echo`."""
-    name = getattr(function, "__qualname__", None)
-    return f"{function.__module__}.{name}" if name and getattr(function, "__module__", None) else repr(function)

@@ -12,7 +12,8 @@ from typing import Any
 from unlimitedws.app import App
 from unlimitedws.blame import report
 from unlimitedws.errors import StartFailed
-from unlimitedws.handlers import Handlers, kind_of, name_of
+from unlimitedws.functions import kind_of, name_of
+from unlimitedws.handlers import Handlers
 from unlimitedws.threads import ThreadPool
 
 log = logging.getLogger("unlimitedws.handlers")

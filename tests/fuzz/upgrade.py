@@ -1,13 +1,18 @@
 """Fuzz target: what the native parser takes for a clean upgrade, the full parser accepts with the same meaning.
 
-And the full parser gives an answer to whatever head: an upgrade or a refusal, never an exception.
+And the full parser knows whatever head: a handshake, a plain request or a refusal, never an exception. What our
+parser reads in a head, h11 reads in it too.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from tests.wire.second_opinion import agrees
 from unlimitedws.engine.codec import clean_upgrade
-from unlimitedws.wire.handshake import Refusal, Upgrade, accept, answer
-from unlimitedws.wire.head import END
+from unlimitedws.front import key_of
+from unlimitedws.wire.handshake import Asked, Plain, Refusal, examine
+from unlimitedws.wire.head import END, HeadError, parse
 
 ENDPOINT = 7
 
@@ -26,13 +31,18 @@ def check(data: bytes) -> None:
         routed.append(target)
         return target.decode(), ENDPOINT
 
-    found = answer(data[:end], route=route, subprotocols=lambda endpoint: ("chat",))
-    assert isinstance(found, Upgrade | Refusal), f"not an answer: {found!r}"
-    assert found.response.startswith(b"HTTP/1.1 "), f"not a response: {found.response!r}"
+    found = examine(data[:end], route=route)
+    assert isinstance(found, Asked | Plain | Refusal), f"not an answer: {found!r}"
+    if isinstance(found, Refusal):
+        assert found.response.startswith(b"HTTP/1.1 "), f"not a response: {found.response!r}"
+    with suppress(HeadError):
+        agrees(parse(data[:end]), data[:end])
     if clean is not None:
         assert not isinstance(clean, int), "a complete head is taken for an incomplete one"
         size, target, key = clean
         assert size == end, f"a head of {end} bytes is taken for one of {size}"
-        expected = Upgrade(accept(key, None), target.decode(), ENDPOINT, None)
-        assert found == expected, f"native {expected!r}, python {found!r}"
+        assert isinstance(found, Asked), f"native upgrades, python: {found!r}"
+        expected = (key, target.decode(), ENDPOINT, [])
+        assert found[:4] == expected, f"native {expected!r}, python {found!r}"
+        assert key_of(data[:end]) == key, "the key is found elsewhere"
         assert routed == [target], f"native {target!r}, python {routed!r}"
