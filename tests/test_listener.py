@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from unlimitedws.config import Config
 from unlimitedws.errors import ListenError
-from unlimitedws.listener import TCP_NOTSENT_LOWAT, listen
+from unlimitedws.listener import TCP_NOTSENT_LOWAT, Listener, Listening, listen, tcp_listener, wanted
+from unlimitedws.place import Tcp
 
 
 @contextmanager
@@ -50,17 +52,39 @@ def test_accepted_sockets_inherit_the_buffer_settings() -> None:
 
 
 def test_ipv6_is_listened_on_alone() -> None:
-    if not socket.has_ipv6:
-        pytest.skip("this Python has no IPv6")
-    try:
-        context = listening("::1")
-        listener = context.__enter__()
-    except ListenError as error:
-        pytest.skip(f"this machine has no IPv6 loopback: {error}")
-    with ExitStack() as stack:
-        stack.push(context)
+    skip_without_ipv6()
+    with listening("::") as listener, socket.create_connection(("::1", listener.getsockname()[1])):
         assert listener.family == socket.AF_INET6
         assert listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", listener.getsockname()[1]))
+
+
+def test_a_star_is_both_families_on_one_socket() -> None:
+    skip_without_ipv6()
+    with listening("*") as listener:
+        for host in ("127.0.0.1", "::1"):
+            with socket.create_connection((host, listener.getsockname()[1])):
+                pass
+
+
+def test_a_star_is_ipv4_where_the_kernel_has_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Socket(socket.socket):
+        def __init__(self, family: int = -1, *arguments: Any, **options: Any) -> None:
+            if family == socket.AF_INET6:
+                raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+            super().__init__(family, *arguments, **options)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+    with listening("*") as listener:
+        assert listener.getsockname()[0] == "0.0.0.0"
+
+
+def skip_without_ipv6() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError as error:
+        pytest.skip(f"this machine has no IPv6 loopback: {error}")
 
 
 def test_a_host_name_is_resolved() -> None:
@@ -96,3 +120,40 @@ def test_a_failed_attempt_leaves_no_descriptor_open() -> None:
     # An unclosed socket would be a ResourceWarning, which is an error in these tests.
     with listening() as one, pytest.raises(ListenError):
         listen("127.0.0.1", one.getsockname()[1], config=Config())
+
+
+@pytest.mark.parametrize(
+    ("settings", "tls", "proxied"),
+    [
+        ({}, [False], [False]),
+        ({"certfile": "x"}, [True], [False]),
+        ({"certfile": "x", "listen": "a:1,b:2?tls=no,c:3?tls"}, [True, False, True], [False] * 3),
+        ({"trusted_proxies": "::1", "listen": "a:1?proxy,b:2"}, [False, False], [True, False]),
+    ],
+)
+def test_with_a_certificate_tls_is_spoken_unless_a_place_says_no(settings: dict[str, str], tls: list[bool], proxied: list[bool]) -> None:
+    config = Config(**settings)  # type: ignore[arg-type]
+    with socket.socket() as sock:
+        made = [tcp_listener(place, sock, config).listening() for place in wanted(config) if isinstance(place, Tcp)]
+        assert [(each.tls, each.proxied) for each in made] == list(zip(tls, proxied, strict=True))
+
+
+def test_without_the_setting_listen_it_is_host_and_port() -> None:
+    assert wanted(Config(host="::1", port=7)) == [Tcp("::1", 7)]
+    assert wanted(Config(host="::1", port=7, listen="*:8")) == [Tcp("*", 8)]
+
+
+def test_a_worker_is_given_the_descriptor_and_what_is_spoken_there() -> None:
+    with listening() as sock:
+        listener = Listener(sock, proxied=True, tls=False)
+        assert listener.listening() == Listening(sock.fileno(), proxied=True, tls=False)
+        assert str(listener) == f"127.0.0.1:{listener.port}"
+
+
+def test_after_stop_accepting_clients_are_refused_though_a_duplicate_is_open() -> None:
+    with listening() as sock, sock.dup():
+        listener = Listener(sock, proxied=False, tls=False)
+        listener.stop_accepting()
+        listener.stop_accepting()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(sock.getsockname())

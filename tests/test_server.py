@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import aiohttp
 import pytest
 import websockets
 from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 from websockets.typing import Subprotocol
 
-from tests.peer import TEXT, pack
+from tests.certificates import Authority
+from tests.peer import TEXT, pack, request
 from tests.serving import WAIT_S, descriptors, eventually, head, masked, served, upgrade
 from unlimitedws import Config, Handlers, ListenError, Server, StartFailed, UnknownSetting
-from unlimitedws.errors import AppInvalid, BadValue
+from unlimitedws.errors import AppInvalid, BadCertificate, BadValue
 
 ROOT = Path(__file__).parent.parent
 
@@ -404,3 +407,163 @@ def test_run_works_in_a_thread_where_signals_are_not_its_own() -> None:
     loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
     thread.join(WAIT_S)
     assert [type(error) for error in stopped] == [asyncio.CancelledError]
+
+
+# ---- where it listens, and what proxies say
+
+
+def tells_address() -> Handlers:
+    handlers = Handlers()
+    handlers.on_message = lambda conn, message: conn.send(str(conn.remote_address))
+    return handlers
+
+
+def address_told(peer: socket.socket, *headers: str, preface: bytes = b"") -> str:
+    """What the server says of a client's address."""
+    with peer:
+        peer.settimeout(WAIT_S)
+        peer.sendall(preface)
+        upgrade(peer, "/", *headers)
+        peer.sendall(pack(TEXT, b"who am I?"))
+        return peer.recv(4096)[2:].decode()
+
+
+def unix_socket(path: str) -> socket.socket:
+    peer = socket.socket(socket.AF_UNIX)
+    peer.connect(path)
+    return peer
+
+
+def test_it_listens_in_several_places(engine_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with served(tells_address(), engine=engine_name, listen="127.0.0.1:0, unix:app.sock, *:0") as there:
+        assert address_told(there.socket()).startswith("('127.0.0.1', ")
+        assert address_told(unix_socket("app.sock")) == "unix"
+    assert not os.path.exists("app.sock")
+
+
+def test_it_listens_on_a_unix_socket_alone(engine_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with served(tells_address(), engine=engine_name, listen="unix:app.sock"):
+        assert address_told(unix_socket("app.sock")) == "unix"
+
+
+def test_a_client_of_both_families_on_one_socket_is_shown_in_its_own(engine_name: str) -> None:
+    with served(tells_address(), engine=engine_name, host="*") as there:
+        assert address_told(there.socket()).startswith("('127.0.0.1', ")
+        assert address_told(socket.create_connection(("::1", there.port))).startswith("('::1', ")
+
+
+def test_where_one_place_cannot_be_listened_on_nothing_is_left_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = descriptors()
+
+    async def main() -> None:
+        with pytest.raises(ListenError, match="check --host"):
+            await Server(echoing(), listen="unix:app.sock, 127.0.0.1:0, 192.0.2.1:0").start()
+
+    asyncio.run(main())
+    assert not os.path.exists("app.sock")
+    eventually(lambda: descriptors() == before)
+
+
+PREFACES = [
+    b"PROXY TCP4 192.0.2.1 127.0.0.1 777 80\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes((192, 0, 2, 1, 127, 0, 0, 1)) + (777).to_bytes(2, "big") + bytes(2),
+]
+
+
+@pytest.mark.parametrize("preface", PREFACES, ids=["v1", "v2"])
+def test_the_address_that_a_trusted_proxy_tells_of_is_the_clients(engine_name: str, preface: bytes) -> None:
+    with served(tells_address(), engine=engine_name, listen="127.0.0.1:0?proxy", trusted_proxies="127.0.0.1") as there:
+        assert address_told(there.socket(), preface=preface) == "('192.0.2.1', 777)"
+        assert address_told(there.socket(), preface=b"PROXY UNKNOWN\r\n").startswith("('127.0.0.1', ")
+
+
+def test_a_preface_may_arrive_byte_by_byte_and_with_the_request_behind_it(engine_name: str) -> None:
+    with served(tells_address(), engine=engine_name, listen="127.0.0.1:0?proxy", trusted_proxies="127.0.0.1") as there:
+        for preface in PREFACES:
+            with there.socket() as peer:
+                peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                for byte in preface + request("/"):
+                    peer.sendall(bytes((byte,)))
+                assert head(peer).startswith(b"HTTP/1.1 101 ")
+
+
+@pytest.mark.parametrize(
+    ("trusted", "said"), [("192.0.2.0/24", PREFACES[0]), ("127.0.0.1", request("/")), ("127.0.0.1", b"PROXY TCP4 x\r\n")]
+)
+def test_without_a_preface_of_a_trusted_proxy_the_connection_is_cut(engine_name: str, trusted: str, said: bytes) -> None:
+    with served(tells_address(), engine=engine_name, listen="127.0.0.1:0?proxy", trusted_proxies=trusted) as there, there.socket() as peer:
+        peer.sendall(said)
+        with suppress(ConnectionResetError):
+            assert peer.recv(4096) == b""
+        eventually(lambda: there.counters["handshake_failures"] == 1)
+        assert there.counters["connections_opened"] == 0
+
+
+def test_a_proxied_and_a_plain_listener_live_side_by_side(engine_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with served(tells_address(), engine=engine_name, listen="127.0.0.1:0, unix:app.sock?proxy", trusted_proxies="unix") as there:
+        assert address_told(there.socket()).startswith("('127.0.0.1', ")
+        assert address_told(unix_socket("app.sock"), preface=PREFACES[0]) == "('192.0.2.1', 777)"
+
+
+def test_a_header_is_believed_of_trusted_proxies_only(engine_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    settings = {"forwarded_header": "x-forwarded-for", "listen": "127.0.0.1:0, unix:app.sock"}
+    with served(tells_address(), engine=engine_name, trusted_proxies="unix, 10.0.0.0/8", **settings) as there:
+        chain = "X-Forwarded-For: 192.0.2.66, 192.0.2.1, 10.0.0.1"
+        assert address_told(unix_socket("app.sock"), chain) == "('192.0.2.1', 0)"
+        assert address_told(there.socket(), chain).startswith("('127.0.0.1', ")
+        assert address_told(unix_socket("app.sock"), "Forwarded: for=192.0.2.1") == "unix"
+
+
+# ---- TLS
+
+
+def test_wss_gets_back_what_it_sends(engine_name: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    chain, key = authority.issue("localhost")
+    with (
+        served(echoing(), engine=engine_name, certfile=str(chain), keyfile=str(key)) as there,
+        connect(f"wss://localhost:{there.port}/", ssl=authority.client_context(), max_size=None, sock=there.socket()) as client,
+    ):
+        for message in MESSAGES:
+            client.send(message)
+            assert client.recv(timeout=WAIT_S) == message
+
+
+def test_a_renewed_certificate_is_served_without_a_restart(engine_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unlimitedws.tls.LOOK_EVERY_S", 0.0)
+    authority = Authority(tmp_path)
+    chain, key = authority.issue("old.example")
+
+    def seen() -> list[str]:
+        context = authority.client_context()
+        context.check_hostname = False
+        with context.wrap_socket(there.socket()) as client:
+            upgrade(client)
+            return [value for kind, value in client.getpeercert()["subjectAltName"] if kind == "DNS"]  # type: ignore[index,misc]
+
+    with served(echoing(), engine=engine_name, certfile=str(chain), keyfile=str(key)) as there:
+        assert seen() == ["old.example"]
+        authority.issue("new.example", into=chain.parent)
+        assert seen() == ["new.example"]
+
+
+def test_tls_and_plain_places_live_side_by_side(engine_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    authority = Authority(tmp_path)
+    chain, key = authority.issue("localhost")
+    settings = {"certfile": str(chain), "keyfile": str(key), "listen": "127.0.0.1:0?proxy, unix:app.sock", "trusted_proxies": "127.0.0.1"}
+    with served(tells_address(), engine=engine_name, **settings) as there:
+        assert address_told(unix_socket("app.sock")) == "unix"
+        peer = there.socket()
+        peer.sendall(PREFACES[0])  # before TLS
+        assert address_told(authority.client_context().wrap_socket(peer, server_hostname="localhost")) == "('192.0.2.1', 777)"
+
+
+def test_a_certificate_that_cannot_be_used_is_an_error_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BadCertificate, match="No such file"):
+        Server(echoing(), certfile=str(tmp_path / "none.pem"))

@@ -11,19 +11,75 @@ from typing import NamedTuple
 
 from unlimitedws.config import Config
 from unlimitedws.errors import ListenError
+from unlimitedws.place import Place, Tcp, host_port, places
 
 TCP_NOTSENT_LOWAT = 25  # <linux/tcp.h>; the socket module of Python 3.11 does not name it
 
+EVERYWHERE = "*"
+"""The host that is all of IPv4 and IPv6."""
 
-class Address(NamedTuple):
-    """A resolved address: what `socket.socket` and `bind` want."""
+
+class Listening(NamedTuple):
+    """A listener as a worker is given it: a descriptor, which stays its owner's, and what is spoken there."""
+
+    fd: int
+    proxied: bool = False
+    tls: bool = False
+
+
+class Listener:
+    """A listening socket and what belongs to it. Its owner closes it.
+
+    is_tcp: whether it has a host and a port."""
+
+    is_tcp = True
+
+    def __init__(self, sock: socket.socket, *, proxied: bool, tls: bool) -> None:
+        self.sock, self.proxied, self.tls = sock, proxied, tls
+
+    def __str__(self) -> str:
+        return name_of(self.sock)
+
+    @property
+    def port(self) -> int:
+        port: int = self.sock.getsockname()[1]
+        return port
+
+    def listening(self) -> Listening:
+        """The same for a worker of this process."""
+        return Listening(self.sock.fileno(), self.proxied, self.tls)
+
+    def stop_accepting(self) -> None:
+        """Ends listening for every process that holds the socket: from now on, clients are refused at once.
+
+        Closing would not: workers hold duplicates, and the kernel would go on queueing clients for them."""
+        try:
+            self.sock.shutdown(socket.SHUT_RDWR)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # it was shut down before
+                raise
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+def wanted(config: Config) -> list[Place]:
+    """Where a server with these settings listens."""
+    return places(config.listen) or [Tcp(config.host, config.port)]
+
+
+class Bindable(NamedTuple):
+    """A resolved address: what `socket.socket` and `bind` want. dual: IPv4 as well as IPv6."""
 
     family: socket.AddressFamily
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
+    dual: bool = False
 
 
-def resolve(host: str, port: int) -> Address:
+def resolve(host: str, port: int) -> Bindable:
     """The first address of `host`. Asks the resolver, so it may block; raises ListenError."""
+    if host == EVERYWHERE:
+        return everywhere(port)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:  # gaierror is one
@@ -31,7 +87,18 @@ def resolve(host: str, port: int) -> Address:
     except (UnicodeError, ValueError) as error:  # a label over 63 characters, a NUL
         raise ListenError(host, port, OSError(errno.EINVAL, str(error))) from None
     family, _, _, _, sockaddr = found[0]
-    return Address(family, sockaddr)  # type: ignore[arg-type]  # only AF_INET and AF_INET6 answer to a port
+    return Bindable(family, sockaddr)  # type: ignore[arg-type]  # only AF_INET and AF_INET6 answer to a port
+
+
+def everywhere(port: int) -> Bindable:
+    """One socket for both families; IPv4 alone where the kernel has no IPv6."""
+    try:
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM).close()
+    except OSError as error:
+        if error.errno != errno.EAFNOSUPPORT:
+            raise ListenError(EVERYWHERE, port, error) from None
+        return Bindable(socket.AF_INET, ("0.0.0.0", port))
+    return Bindable(socket.AF_INET6, ("::", port), dual=True)
 
 
 def listen(host: str, port: int, *, config: Config, reuse_port: bool = False) -> socket.socket:
@@ -42,14 +109,14 @@ def listen(host: str, port: int, *, config: Config, reuse_port: bool = False) ->
     return listen_at(resolve(host, port), host, port, config=config, reuse_port=reuse_port)
 
 
-def listen_at(address: Address, host: str, port: int, *, config: Config, reuse_port: bool = False) -> socket.socket:
+def listen_at(address: Bindable, host: str, port: int, *, config: Config, reuse_port: bool = False) -> socket.socket:
     """Like `listen`, for an address resolved before; `host` and `port` are named in the error."""
     try:
         listener = socket.socket(address.family, socket.SOCK_STREAM)
     except OSError as error:  # no IPv6 in this kernel, no descriptor left
         raise ListenError(host, port, error) from None
     try:
-        prepare(listener, config, reuse_port=reuse_port)
+        prepare(listener, config, reuse_port=reuse_port, dual=address.dual)
         listener.bind(address.sockaddr)
         listener.listen(config.backlog)
     except OSError as error:
@@ -58,16 +125,33 @@ def listen_at(address: Address, host: str, port: int, *, config: Config, reuse_p
     return listener
 
 
-def prepare(listener: socket.socket, config: Config, *, reuse_port: bool) -> None:
-    """Sets the options of a listener before it is bound: only then are all of them inherited."""
-    listener.setblocking(False)
+def tcp_listener(place: Tcp, sock: socket.socket, config: Config) -> Listener:
+    """The listener of a place, whose socket was made by `listen_at`."""
+    return Listener(sock, proxied=place.proxied, tls=bool(config.certfile) if place.tls is None else place.tls)
+
+
+def prepare(listener: socket.socket, config: Config, *, reuse_port: bool, dual: bool = False) -> None:
+    """Sets the options of a TCP listener before it is bound: only then are all of them inherited."""
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if reuse_port:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if listener.family == socket.AF_INET6:  # one meaning whatever net.ipv6.bindv6only says
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
+    set_options(listener, config)
+
+
+def set_options(listener: socket.socket, config: Config) -> None:
+    """Sets what its connections inherit, and that it does not block. Connections of a Unix socket inherit nothing."""
+    listener.setblocking(False)
+    if listener.family == socket.AF_UNIX:
+        return
     if config.sndbuf_bytes:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, config.sndbuf_bytes)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if config.notsent_lowat_bytes:
         listener.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, config.notsent_lowat_bytes)
+
+
+def name_of(listener: socket.socket) -> str:
+    """HOST:PORT as a URL wants it."""
+    return host_port(*listener.getsockname()[:2])

@@ -13,18 +13,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from unlimitedws.activation import passed
 from unlimitedws.app import App
 from unlimitedws.config import Config, adapt
 from unlimitedws.engine.counters import INDEX, ROW_BYTES
-from unlimitedws.errors import ListenError
 from unlimitedws.handlers import Handlers
-from unlimitedws.listener import Address, listen_at
+from unlimitedws.listener import Listener, listen_at, resolve, tcp_listener, wanted
+from unlimitedws.place import Place, Systemd, Unix
+from unlimitedws.socketfile import listen_unix
 from unlimitedws.wire.closing import GOING_AWAY
 from unlimitedws.worker import Worker
 
@@ -34,7 +35,8 @@ log = logging.getLogger("unlimitedws.server")
 class Server:
     """Serves `handlers` (or a mapping of paths to Handlers) from the running event loop, uvloop or not.
 
-    host, port: where it listens; port 0 takes any free one, `server.port` tells which once it has started.
+    host, port: where it listens, unless the setting `listen` names other places; port 0 takes any free one.
+    port: of the first TCP listener, once it has started.
     config, settings: a Config, or its fields as keywords; keywords win. Of the settings of processes those that
     need a supervisor do nothing here.  worker: the `Worker`, with `broadcast` and `connections`.
 
@@ -54,7 +56,7 @@ class Server:
         self.host, self.port = self.config.host, self.config.port
         self._row = memoryview(bytearray(ROW_BYTES)).cast("q")
         self.worker = Worker(App.of(handlers), self.config, row=self._row)
-        self._listener: socket.socket | None = None
+        self._listeners: list[Listener] = []
         self._started = False
 
     async def start(self) -> None:
@@ -62,21 +64,20 @@ class Server:
         if self._started:
             raise RuntimeError("a Server starts once; make another one")
         self._started = True
-        address = await resolved(self.host, self.port)
-        self._listener = listen_at(address, self.host, self.port, config=self.config)
-        self.port = self._listener.getsockname()[1]
+        self._listeners = await open_listeners(self.config)
+        self.port = next((listener.port for listener in self._listeners if listener.is_tcp), self.port)
         try:
-            await self.worker.start([self._listener.fileno()])
+            await self.worker.start([listener.listening() for listener in self._listeners])
         except BaseException:
-            self._close_listener()
+            self._close_listeners()
             raise
-        log.info("listening on %s port %d, engine %s", self.host, self.port, self.worker.engine_name)
+        log.info("listening on %s, engine %s", ", ".join(map(str, self._listeners)), self.worker.engine_name)
 
     async def stop(self, code: int = GOING_AWAY, reason: str = "server is stopping") -> None:
         """Accepts no more, closes every connection politely, runs on_stop; see `Worker.stop`. Does nothing if not running."""
-        if self._listener is not None:
+        if self._listeners:
             self.worker.stop_listening()
-            self._close_listener()  # at once, so that new clients are refused instead of left waiting
+            self._close_listeners()  # at once, so that new clients are refused instead of left waiting
             await self.worker.stop(code, reason)
 
     async def __aenter__(self) -> Self:
@@ -118,10 +119,10 @@ class Server:
         finally:
             await self.stop()
 
-    def _close_listener(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
 
 
 @contextmanager
@@ -140,14 +141,25 @@ def signals_to(on_signal: Callable[[], None]) -> Iterator[None]:
                 loop.remove_signal_handler(number)
 
 
-async def resolved(host: str, port: int) -> Address:
-    """Like `listener.resolve`, without blocking the loop."""
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, ValueError) as error:
-        raise ListenError(host, port, error if isinstance(error, OSError) else OSError(str(error))) from None
-    family, _, _, _, sockaddr = found[0]
-    return Address(family, sockaddr)  # type: ignore[arg-type]  # only AF_INET and AF_INET6 answer to a port
+async def open_listeners(config: Config) -> list[Listener]:
+    """Listens wherever the settings say, without blocking the loop. Raises ListenError; nothing is left open then."""
+    listeners: list[Listener] = []
+    with ExitStack() as stack:
+        for place in wanted(config):
+            for listener in await listeners_of(place, config):
+                stack.callback(listener.close)
+                listeners.append(listener)
+        stack.pop_all()
+    return listeners
+
+
+async def listeners_of(place: Place, config: Config) -> Sequence[Listener]:
+    if isinstance(place, Unix):
+        return [listen_unix(place, config)]
+    if isinstance(place, Systemd):
+        return passed().listeners(place, config)
+    address = await asyncio.get_running_loop().run_in_executor(None, resolve, place.host, place.port)
+    return [tcp_listener(place, listen_at(address, place.host, place.port, config=config), config)]
 
 
 def loop_factory() -> Any:

@@ -20,7 +20,7 @@ from unlimitedws.supervisor.order import Order
 # Forked children end without Python code that another thread could have left in the middle of something.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
-ORDER = Order(serial=1, slot=2, row=0)
+ORDER = Order(serial=1, slot=2, row=0, listeners=())
 
 
 class Worker:

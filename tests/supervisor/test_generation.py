@@ -82,7 +82,7 @@ def test_a_kill_is_told_and_orders_after_it_fail() -> None:
         os.kill(one.pid, signal.SIGKILL)
         print(await one.ended, lost == [one])
         try:
-            await one.spawn(Order(1, 0, 0), [])
+            await one.spawn(Order(1, 0, 0, ()), [])
         except ProcessGone as error:
             print(error)
     """
@@ -96,7 +96,7 @@ def test_an_order_gives_pid_and_pidfd_and_the_exit_is_reported() -> None:
         listener.setblocking(False)
         await one.start()
         ours, theirs = Channel.pair()
-        pid, pidfd = await one.spawn(Order(9, 0, 0), [listener.fileno(), theirs.fileno(), table.fd])
+        pid, pidfd = await one.spawn(Order(9, 0, 0, ((False, False),)), [listener.fileno(), theirs.fileno(), table.fd])
         theirs.close()
         print("ready" in ours.receive()[0])
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -115,7 +115,7 @@ def test_an_order_to_a_template_that_dies_meanwhile_fails() -> None:
         await one.start()
         os.kill(one.pid, signal.SIGSTOP)
         ours, theirs = Channel.pair()
-        order = asyncio.ensure_future(one.spawn(Order(1, 0, 0), [listener.fileno(), theirs.fileno(), table.fd]))
+        order = asyncio.ensure_future(one.spawn(Order(1, 0, 0, ((False, False),)), [listener.fileno(), theirs.fileno(), table.fd]))
         await asyncio.sleep(0)
         os.kill(one.pid, signal.SIGKILL)
         try:

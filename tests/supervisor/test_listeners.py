@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import socket
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import ClientConnection, connect, unix_connect
 
+from tests.peer import request
+from tests.supervisor.conftest import Run
+from tests.supervisor.running import ECHO, listening_inodes, until
 from unlimitedws.config import Config
 from unlimitedws.errors import ListenError
-from unlimitedws.listener import TCP_NOTSENT_LOWAT
-from unlimitedws.supervisor.listeners import close_all, listen_for_admin, listen_for_slots, name_of, stop_accepting
+from unlimitedws.listener import TCP_NOTSENT_LOWAT, Listener
+from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
 
 
 def accept_all(listener: socket.socket) -> list[str]:
@@ -27,12 +34,19 @@ def accept_all(listener: socket.socket) -> list[str]:
 
 
 @contextlib.contextmanager
-def listening(slots: int = 2, **settings: Any) -> Iterator[list[socket.socket]]:
+def dealt(slots: int = 2, **settings: Any) -> Iterator[Listeners]:
     listeners = listen_for_slots(Config(**{"port": 0, **settings}), slots)
     try:
         yield listeners
     finally:
-        close_all(listeners)
+        listeners.close()
+
+
+@contextlib.contextmanager
+def listening(slots: int = 2, **settings: Any) -> Iterator[list[socket.socket]]:
+    """The sockets of one place, one for each slot."""
+    with dealt(slots, **settings) as listeners:
+        yield [listener.sock for (listener,) in listeners.of_slots]
 
 
 def accept_one(listeners: Sequence[socket.socket]) -> socket.socket:
@@ -89,24 +103,81 @@ def test_a_host_name_is_resolved() -> None:
         assert listeners[0].getsockname()[0] in ("127.0.0.1", "::1")
 
 
-def test_ipv6_is_listened_on() -> None:
+@pytest.mark.parametrize("host", ["::1", "*"])
+def test_ipv6_is_listened_on(host: str) -> None:
     try:
-        listeners = listen_for_slots(Config(host="::1", port=0), 2)
-    except ListenError:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
         pytest.skip("this machine has no IPv6")
-    assert name_of(listeners[0]).startswith("[::1]:")
-    socket.create_connection(listeners[0].getsockname()[:2]).close()
-    close_all(listeners)
+    with listening(host=host) as listeners:
+        port = listeners[0].getsockname()[1]
+        assert {listener.getsockname()[1] for listener in listeners} == {port}
+        for address in ("::1", "127.0.0.1") if host == "*" else ("::1",):
+            with socket.create_connection((address, port)):
+                pass
 
 
-def test_after_stop_accepting_clients_are_refused_though_a_duplicate_is_open() -> None:
-    with listening() as listeners:
-        duplicates = [listener.dup() for listener in listeners]
-        stop_accepting(listeners)
-        stop_accepting(listeners)
+def test_a_port_in_use_in_one_family_is_refused_for_both() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ListenError, match=r"listen on \* port"):
+        listen_for_slots(Config(host="*", port=other.getsockname()[1]), 2)
+
+
+# ---- several places
+
+
+def test_each_slot_has_a_socket_of_its_own_for_each_port_and_shares_the_unix_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with dealt(3, listen="127.0.0.1:0?proxy, unix:app.sock, 127.0.0.1:0", trusted_proxies="unix") as listeners:
+        assert [len(mine) for mine in listeners.of_slots] == [3, 3, 3]
+        descriptors = [[listener.sock.fileno() for listener in mine] for mine in listeners.of_slots]
+        assert [len(set(column)) for column in zip(*descriptors, strict=True)] == [3, 1, 3]
+        assert [listener.proxied for listener in listeners.of_slots[0]] == [True, False, False]
+        one, unix, other = listeners.names
+        assert str(listeners) == f"{one}, {unix}, {other}"
+        assert unix == f"unix:{tmp_path}/app.sock"
+        assert listeners.descriptors == {fd for row in descriptors for fd in row}
+    assert not (tmp_path / "app.sock").exists()
+
+
+def test_stop_accepting_ends_listening_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with dealt(2, listen="127.0.0.1:0, unix:app.sock") as listeners:
+        listeners.stop_accepting()
         with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(listeners[0].getsockname())
-        close_all(duplicates)
+            socket.create_connection(listeners.all[0].sock.getsockname())
+        with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
+            client.connect("app.sock")
+
+
+def test_a_place_that_fails_leaves_nothing_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An unclosed socket would be a ResourceWarning, which is an error in these tests.
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ListenError, match="check --host"):
+        listen_for_slots(Config(listen="unix:app.sock, 127.0.0.1:0, 192.0.2.1:0"), 2)
+    assert not (tmp_path / "app.sock").exists()
+
+
+@pytest.mark.parametrize(
+    ("slots", "made", "shares"),
+    [
+        (3, 1, [[0], [0], [0]]),
+        (3, 3, [[0], [1], [2]]),
+        (2, 3, [[0, 2], [1]]),
+        (3, 2, [[0], [1], [0]]),
+        (1, 2, [[0, 1]]),
+    ],
+)
+def test_sockets_are_dealt_out_so_that_each_is_served_and_each_slot_has_one(slots: int, made: int, shares: list[list[int]]) -> None:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(made)]
+        listeners = Listeners(slots)
+        listeners.deal([Listener(sock, proxied=False, tls=False) for sock in sockets])
+        assert [[sockets.index(listener.sock) for listener in mine] for mine in listeners.of_slots] == shares
+
+
+# ---- the admin endpoint
 
 
 def test_the_admin_endpoint_can_be_switched_off() -> None:
@@ -121,3 +192,132 @@ def test_an_admin_port_in_use_names_the_admin_flag() -> None:
 def test_an_admin_host_that_cannot_be_listened_on_names_the_admin_flag() -> None:
     with pytest.raises(ListenError, match="--admin-host"):
         listen_for_admin(Config(admin_host="192.0.2.1", admin_port=0))
+
+
+# ---- of a whole server
+
+
+TELLS_ADDRESS = ECHO.replace("conn.send(message)", "conn.send(str(conn.remote_address))")
+
+
+def said_to(client: ClientConnection) -> str:
+    """What a server says to one message of a client, which is closed."""
+    with client:
+        client.send("hello")
+        return str(client.recv(timeout=10))
+
+
+def tcp_client(place: str) -> ClientConnection:
+    return connect(f"ws://{place}/", open_timeout=10, close_timeout=5)
+
+
+def unix_client(path: Path | str) -> ClientConnection:
+    return unix_connect(str(path), "ws://localhost/", open_timeout=10, close_timeout=5)
+
+
+def test_a_server_listens_in_several_places(run: Run, engine_name: str) -> None:
+    server = run(source=TELLS_ADDRESS, listen="127.0.0.1:0, unix:app.sock?mode=600, 127.0.0.1:0", workers=2, engine=engine_name).ready()
+    one, unix, other = server.places
+    path = server.folder / "app.sock"
+    assert unix == f"unix:{path}"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert server.stats["listening"] == server.places
+    for _ in range(4):  # of both workers
+        assert said_to(tcp_client(one)).startswith("('127.0.0.1', ")
+        assert said_to(tcp_client(other)).startswith("('127.0.0.1', ")
+        assert said_to(unix_client(path)) == "unix"
+    server.stop()
+    assert not path.exists()
+
+
+def test_clients_of_a_unix_socket_are_served_by_whoever_is_alive(run: Run) -> None:
+    server = run(listen="unix:app.sock", workers=2).ready()
+    path = server.folder / "app.sock"
+    victim, neighbour = server.workers()
+    os.kill(victim, signal.SIGKILL)
+    assert said_to(unix_client(path)) == "hello"
+    os.kill(neighbour, signal.SIGKILL)
+    assert said_to(unix_client(path)) == "hello"  # waits in the kernel for a successor
+    server.successors(victim, neighbour, workers=2)
+
+
+def test_a_reload_refuses_no_client_of_a_unix_socket(run: Run) -> None:
+    server = run(listen="unix:app.sock", workers=2).ready()
+    path = server.folder / "app.sock"
+    inode = path.stat().st_ino
+    server.signal(signal.SIGHUP)
+    until(lambda: said_to(unix_client(path)) == "hello" and server.stats["reloads"] == 1)
+    assert path.stat().st_ino == inode
+
+
+def test_a_unix_socket_of_a_living_server_is_refused_and_of_a_killed_one_replaced(run: Run, tmp_path: Path) -> None:
+    listen = f"unix:{tmp_path}/app.sock"
+    first = run(listen=listen).ready()
+    second = run(listen=listen)
+    assert second.ends() == 1
+    second.says("cannot listen on unix:.*another server answers there")
+    assert said_to(unix_client(tmp_path / "app.sock")) == "hello"
+    first.destroy()
+    third = run(listen=listen).ready()
+    assert said_to(unix_client(tmp_path / "app.sock")) == "hello"
+    third.stop()
+
+
+# ---- passed by systemd
+
+
+@contextlib.contextmanager
+def passed(number: int = 1, **options: Any) -> Iterator[list[socket.socket]]:
+    """Listening sockets on one address, as a .socket unit has them."""
+    with contextlib.ExitStack() as stack:
+        address = ("127.0.0.1", 0)
+        sockets = []
+        for _ in range(number):
+            sockets.append(stack.enter_context(socket.create_server(address, **options)))
+            address = sockets[0].getsockname()
+        yield sockets
+
+
+def test_one_socket_of_systemd_is_shared_by_all_workers(run: Run, engine_name: str) -> None:
+    with passed() as sockets:
+        server = run(listen="systemd", workers=2, sockets=sockets, engine=engine_name).ready()
+        name = f"127.0.0.1:{sockets[0].getsockname()[1]}"
+        assert server.places == [name]
+        assert [len(listening_inodes(pid)) for pid in server.workers()] == [1, 1]
+        assert listening_inodes(server.template()) == set()
+        assert said_to(tcp_client(name)) == "hello"
+        for pid in server.workers():
+            os.kill(pid, signal.SIGKILL)
+        assert said_to(tcp_client(name)) == "hello"
+
+
+def test_clients_that_come_between_two_starts_wait_for_the_second(run: Run) -> None:
+    with passed() as sockets, contextlib.ExitStack() as stack:
+        run(listen="systemd", sockets=sockets).ready().stop()
+        client = stack.enter_context(socket.create_connection(sockets[0].getsockname(), timeout=10))
+        client.sendall(request())
+        run(listen="systemd", sockets=sockets).ready()
+        assert client.recv(4096).startswith(b"HTTP/1.1 101")
+
+
+def test_with_as_many_sockets_as_workers_each_has_its_own(run: Run) -> None:
+    with passed(3, reuse_port=True) as sockets:
+        server = run(listen="systemd", workers=3, sockets=sockets).ready()
+        held = [listening_inodes(pid) for pid in server.workers()]
+        assert [len(inodes) for inodes in held] == [1, 1, 1]
+        assert len(set.union(*held)) == 3
+        for _ in range(6):
+            assert said_to(tcp_client(server.places[0])) == "hello"
+
+
+def test_systemd_may_pass_sockets_beside_a_place_of_our_own(run: Run) -> None:
+    with passed() as sockets:
+        server = run(listen="systemd, unix:app.sock", workers=2, sockets=sockets).ready()
+        assert said_to(tcp_client(server.places[0])) == "hello"
+        assert said_to(unix_client(server.folder / "app.sock")) == "hello"
+
+
+def test_without_a_socket_from_systemd_the_start_says_what_to_look_at(run: Run) -> None:
+    server = run(listen="systemd")
+    assert server.ends() == 1
+    server.says(r"cannot listen on what systemd passed: no socket; is this started by a .service with a .socket unit")

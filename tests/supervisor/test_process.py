@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import signal
-from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import ECHO, is_alive, until
+from tests.supervisor.running import ECHO, descriptors, is_alive, listening_inodes, sockets, until
 
 BLOCKS = """
 import time
@@ -27,29 +25,9 @@ def a_handler_that_hangs(conn, message):
 """
 
 
-def descriptors(pid: int) -> dict[int, str]:
-    """What each descriptor of a process refers to."""
-    found = {}
-    for name in os.listdir(f"/proc/{pid}/fd"):
-        with contextlib.suppress(FileNotFoundError):  # closed since the directory was read
-            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
-    return found
-
-
 def kinds(pid: int) -> list[str]:
     """What descriptors a process has, without stdio."""
     return sorted(re.sub(r"\d+", "N", link) for fd, link in descriptors(pid).items() if fd > 2)
-
-
-def sockets(pid: int) -> set[str]:
-    """Which sockets a process holds, as `socket:[inode]`."""
-    return {link for link in descriptors(pid).values() if link.startswith("socket:")}
-
-
-def listening_inodes(pid: int) -> set[str]:
-    table = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
-    listening = {f"socket:[{line.split()[9]}]" for line in table if line.split()[3] == "0A"}
-    return sockets(pid) & listening
 
 
 def test_a_worker_holds_exactly_its_own_listener(run: Run) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
+from tests.certificates import Authority
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import Running, is_alive, until
 
@@ -137,3 +140,27 @@ def test_a_stop_in_the_middle_of_a_reload_leaves_nothing_behind(run: Run) -> Non
     server.says("importing")
     server.signal(signal.SIGTERM)
     assert server.ends(10) == 0
+
+
+def served_names(server: Running, authority: Authority) -> list[str]:
+    """The names of the certificate that a new client sees."""
+    context = authority.client_context()
+    context.check_hostname = False
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
+        return [str(name) for kind, name in client.getpeercert()["subjectAltName"] if kind == "DNS"]  # type: ignore[index,misc]
+
+
+def test_a_reload_takes_a_renewed_certificate_at_once_and_none_that_is_broken(run: Run, tmp_path: Path, engine_name: str) -> None:
+    authority = Authority(tmp_path)
+    chain, key = authority.issue("old.example")
+    server = run(source=version(1), certfile=chain, keyfile=key, workers=2, engine=engine_name).ready()
+    assert served_names(server, authority) == ["old.example"]
+    kept = shutil.copy(chain, tmp_path / "kept.pem")
+    chain.write_text("garbage")
+    server.signal(signal.SIGHUP)
+    server.says("reload: slot 0 goes on with the code it has: TLS cannot use .*fullchain.pem: there is no certificate in it")
+    shutil.copy(kept, chain)
+    authority.issue("new.example", into=chain.parent)
+    server.signal(signal.SIGHUP)
+    until(lambda: server.stats["reloads"] == 1)
+    until(lambda: served_names(server, authority) == ["new.example"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 import pytest
@@ -13,8 +12,7 @@ from unlimitedws.supervisor.slot import Slot
 
 @pytest.fixture
 def slot() -> Slot:
-    with socket.socket() as listener:
-        return Slot(0, listener, Config())
+    return Slot(0, [], Config())
 
 
 first: Any = object()

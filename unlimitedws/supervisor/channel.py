@@ -17,8 +17,8 @@ Message = dict[str, Any]
 MAX_BYTES = 128 * 1024
 """Largest packet; below the kernel's default send buffer (208 KiB)."""
 
-MAX_FDS = 8
-"""Descriptors in one packet; the kernel's limit is 253."""
+MAX_FDS = 253
+"""Descriptors in one packet: the kernel's limit (SCM_MAX_FD)."""
 
 
 class Channel:

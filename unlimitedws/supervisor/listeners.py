@@ -1,49 +1,115 @@
-"""The listening sockets: one for each worker slot, all on the same address, bound before any fork.
+"""The listening sockets of all worker slots, bound before any fork.
 
-A listener belongs to its slot and not to the process in it. The supervisor holds it for life, so that
+A listener belongs to its slots and not to the processes in them. The supervisor holds it for life, so that
 clients which the kernel has queued when a worker dies are served by its successor instead of being reset.
+
+    TCP             one SO_REUSEPORT socket for each slot, among which the kernel spreads new connections
+    Unix            one socket, which every slot accepts from: whoever comes too late finds nothing (EAGAIN)
+    from systemd    as many as the unit has: dealt out where they are bound to one address, else shared
 """
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from unlimitedws.activation import ActivatedListener, passed
 from unlimitedws.config import Config
 from unlimitedws.errors import ListenError
-from unlimitedws.listener import Address, listen_at, prepare, resolve
+from unlimitedws.listener import Bindable, Listener, listen_at, prepare, resolve, tcp_listener, wanted
+from unlimitedws.place import Place, Systemd, Tcp, Unix
+from unlimitedws.socketfile import listen_unix
 
 
-def listen_for_slots(config: Config, slots: int) -> list[socket.socket]:
-    """One SO_REUSEPORT listener for each slot; with port 0 all on the same free port.
+class Listeners:
+    """Every listener of a server, and which of them each slot accepts from."""
 
-    May block in the resolver. Raises ListenError, also where another server of this user has the port."""
-    address = resolve(config.host, config.port)
-    if config.port:
-        probe(address, config)
-    listeners: list[socket.socket] = []
-    try:
-        for _ in range(slots):
-            listeners.append(listen_at(address, config.host, config.port, config=config, reuse_port=True))
-            address = address_of(listeners[0])
-    except ListenError:
-        close_all(listeners)
-        raise
+    def __init__(self, slots: int) -> None:
+        self.all: list[Listener] = []
+        self.of_slots: list[list[Listener]] = [[] for _ in range(slots)]
+
+    def __str__(self) -> str:
+        """The addresses, each once."""
+        return ", ".join(self.names)
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(map(str, self.all)))
+
+    @property
+    def descriptors(self) -> frozenset[int]:
+        return frozenset(listener.sock.fileno() for listener in self.all)
+
+    def deal(self, made: Sequence[Listener]) -> None:
+        """Adds listeners of one address: each is somebody's, and each slot has one at least."""
+        slots = len(self.of_slots)
+        self.all += made
+        for number, mine in enumerate(self.of_slots):
+            mine += made[number::slots] if len(made) >= slots else [made[number % len(made)]]
+
+    def stop_accepting(self) -> None:
+        """Ends listening for all processes, except where systemd goes on listening for the next start."""
+        for listener in self.all:
+            listener.stop_accepting()
+
+    def close(self) -> None:
+        for listener in self.all:
+            listener.close()
+
+
+def listen_for_slots(config: Config, slots: int) -> Listeners:
+    """Listens wherever the settings say. May block in the resolver.
+
+    Raises ListenError, also where another server of this user has the port; nothing is left open then."""
+    listeners = Listeners(slots)
+    with contextlib.ExitStack() as stack:
+        stack.callback(listeners.close)
+        for place in wanted(config):
+            for made in listeners_of(place, config, slots):
+                listeners.deal(made)
+        stack.pop_all()
     return listeners
 
 
-def probe(address: Address, config: Config) -> None:
+def listeners_of(place: Place, config: Config, slots: int) -> Iterator[Sequence[Listener]]:
+    """The listeners of one place, in groups of one address. Raises ListenError."""
+    if isinstance(place, Unix):
+        yield [listen_unix(place, config)]
+    elif isinstance(place, Systemd):
+        groups: dict[str, list[ActivatedListener]] = {}
+        for listener in passed().listeners(place, config):
+            groups.setdefault(str(listener), []).append(listener)
+        yield from groups.values()
+    else:
+        yield [tcp_listener(place, sock, config) for sock in tcp_sockets(place, config, slots)]
+
+
+def tcp_sockets(place: Tcp, config: Config, slots: int) -> list[socket.socket]:
+    """One SO_REUSEPORT socket for each slot; with port 0 all on the same free port. Raises ListenError."""
+    address = resolve(place.host, place.port)
+    if place.port:
+        probe(address, place, config)
+    with contextlib.ExitStack() as stack:
+        socks: list[socket.socket] = []
+        for _ in range(slots):
+            socks.append(stack.enter_context(listen_at(address, place.host, place.port, config=config, reuse_port=True)))
+            address = address._replace(sockaddr=socks[0].getsockname())
+        stack.pop_all()
+    return socks
+
+
+def probe(address: Bindable, place: Tcp, config: Config) -> None:
     """Raises ListenError where somebody listens on the address already.
 
     Bound without SO_REUSEPORT: with it the kernel lets every process of one user share a port, and two
     servers started by mistake would each get half of the clients."""
     try:
         with socket.socket(address.family, socket.SOCK_STREAM) as sock:
-            prepare(sock, config, reuse_port=False)
+            prepare(sock, config, reuse_port=False, dual=address.dual)
             sock.bind(address.sockaddr)
     except OSError as error:
-        raise ListenError(config.host, config.port, error) from None
+        raise ListenError(place.host, place.port, error) from None
 
 
 def listen_for_admin(config: Config) -> socket.socket | None:
@@ -55,31 +121,3 @@ def listen_for_admin(config: Config) -> socket.socket | None:
         return listen_at(address, config.admin_host, config.admin_port, config=config)
     except ListenError as error:
         raise ListenError(error.host, error.port, error.error, flags="--admin-") from None
-
-
-def address_of(listener: socket.socket) -> Address:
-    """Where it listens, with the port that the kernel chose."""
-    return Address(listener.family, listener.getsockname())
-
-
-def stop_accepting(listeners: Sequence[socket.socket]) -> None:
-    """Ends listening for every process that holds one: from now on, clients are refused at once.
-
-    Closing would not: workers hold duplicates, and the kernel would go on queueing clients for them."""
-    for listener in listeners:
-        try:
-            listener.shutdown(socket.SHUT_RDWR)
-        except OSError as error:
-            if error.errno != errno.ENOTCONN:  # it was shut down before
-                raise
-
-
-def close_all(listeners: Sequence[socket.socket]) -> None:
-    for listener in listeners:
-        listener.close()
-
-
-def name_of(listener: socket.socket) -> str:
-    """HOST:PORT as a URL wants it: an IPv6 address in brackets."""
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,10 +1,11 @@
-"""A worker slot: a listener for life, and the processes that serve it one after the other."""
+"""A worker slot: its listeners for life, and the processes that serve it one after the other."""
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Sequence
 
 from unlimitedws.config import Config
+from unlimitedws.listener import Listener
 from unlimitedws.supervisor.child import Child
 from unlimitedws.supervisor.ending import Backoff
 
@@ -14,8 +15,8 @@ class Slot:
 
     restarts: how often a dead process was replaced; a reload does not count."""
 
-    def __init__(self, number: int, listener: socket.socket, config: Config) -> None:
-        self.number, self.listener = number, listener
+    def __init__(self, number: int, listeners: Sequence[Listener], config: Config) -> None:
+        self.number, self.listeners = number, listeners
         self.current: Child | None = None
         self.retired: set[Child] = set()
         self.restarts = 0

@@ -129,11 +129,11 @@ class Template:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
     def become_worker(self, order: Order, fds: list[int]) -> NoReturn:
-        listener, channel, table = fds
+        *listeners, channel, table = fds
         self.channel.close()
         for pidfd in self.workers:
             os.close(pidfd)
-        process.main(order, self.load, self.config, listener=listener, channel=channel, table=table)
+        process.main(order, self.load, self.config, listeners=order.listening(listeners), channel=channel, table=table)
 
     def load(self) -> App:
         return load(self.given) if self.app is None else self.app
