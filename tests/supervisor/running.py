@@ -7,17 +7,20 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from websockets.sync.client import ClientConnection, connect
+
+from tests.activated import activated
 
 ROOT = Path(__file__).parents[2]
 MARK = "TEST_SERVER"
@@ -47,11 +50,13 @@ def until(condition: Callable[[], T], timeout_s: float = 15.0, every_s: float = 
 class Running:
     """`python -m unlimitedws.supervisor app:handlers` (or a launcher script) in a folder of its own.
 
-    log: everything it has written.  The settings are given as flags: `workers=2` as `--workers 2`."""
+    log: everything it has written.  sockets: passed to it as systemd does.
+    The settings are given as flags: `workers=2` as `--workers 2`."""
 
     def __init__(
-        self, folder: Path, *, source: str = ECHO, script: str | None = None, files: dict[str, str] | None = None, **settings: object
-    ) -> None:
+        self, folder: Path, *, source: str = ECHO, script: str | None = None, files: dict[str, str] | None = None,
+        sockets: Sequence[socket.socket] = (), **settings: object,
+    ) -> None:  # fmt: skip
         self.folder, self.mark = folder, uuid.uuid4().hex
         self.clients = contextlib.ExitStack()
         for name, text in {"app.py": source, **(files or {})}.items():
@@ -62,12 +67,16 @@ class Running:
         if script is not None:
             (folder / "launcher.py").write_text(script)
             command = [sys.executable, "launcher.py"]
+        if sockets:
+            command = activated(sockets, "", *command[1:])
         path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
         outside = {name: value for name, value in os.environ.items() if not name.startswith("UNLIMITEDWS_")}
         env = {**outside, "PYTHONPATH": path, MARK: self.mark, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         self.log_file = folder / f"log.{self.mark}"
         with self.log_file.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True, pass_fds=[each.fileno() for each in sockets]
+            )
 
     @property
     def log(self) -> str:
@@ -95,6 +104,11 @@ class Running:
     def ready(self) -> Running:
         self.says(r"listening on ")
         return self
+
+    @property
+    def places(self) -> list[str]:
+        """Where it listens."""
+        return self.says(r"listening on (.+) with \d+ worker")[1].split(", ")
 
     @property
     def port(self) -> int:
@@ -231,3 +245,23 @@ def read_bytes(file: str) -> bytes:
 def is_alive(pid: int) -> bool:
     """Whether a process runs; a zombie does not."""
     return read_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()[:1] not in ([], [b"Z"], [b"X"])
+
+
+def descriptors(pid: int) -> dict[int, str]:
+    """What each descriptor of a process refers to."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # closed since the directory was read
+            found[int(name)] = os.readlink(f"/proc/{pid}/fd/{name}")
+    return found
+
+
+def sockets(pid: int) -> set[str]:
+    """Which sockets a process holds, as `socket:[inode]`."""
+    return {link for link in descriptors(pid).values() if link.startswith("socket:")}
+
+
+def listening_inodes(pid: int) -> set[str]:
+    table = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
+    listening = {f"socket:[{line.split()[9]}]" for line in table if line.split()[3] == "0A"}
+    return sockets(pid) & listening

@@ -180,7 +180,7 @@ def test_stats_say_who_serves_what(run: Run) -> None:
         client.send("0123456789")
         client.recv(timeout=10)
         stats = server.stats
-    assert (stats["pid"], stats["port"], stats["host"], stats["ready"]) == (server.pid, server.port, "127.0.0.1", True)
+    assert (stats["pid"], stats["listening"], stats["ready"]) == (server.pid, [f"127.0.0.1:{server.port}"], True)
     assert [worker["slot"] for worker in stats["workers"]] == [0, 1]
     assert {worker["state"] for worker in stats["workers"]} == {"ready"}
     assert {worker["engine"] for worker in stats["workers"]} == {stats["engine"]}

@@ -22,7 +22,7 @@ def test_every_counter_is_shown_under_its_name_and_closes_by_cause() -> None:
     assert (shown["messages_in"], shown["closes"]["drain"]) == (3, 2)
     assert list(shown["closes"]) == list(Cause)
     missing = {field.name for field in FIELDS if field.kind != "identity"} - set(shown) - {f"closes_{cause}" for cause in Cause}
-    assert missing == {"beat_ns"}
+    assert missing == {"beat_ns", "advised_ns"}
 
 
 def test_counters_and_gauges_are_added_and_of_lags_the_largest_counts() -> None:

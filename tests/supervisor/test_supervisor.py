@@ -183,6 +183,12 @@ def test_an_admin_port_in_use_names_its_own_flag(run: Run) -> None:
     assert "--admin-port" in fails(run(admin_port=first.admin_port), 1)
 
 
+def test_a_certificate_that_cannot_be_used_ends_it_with_2_before_anything_is_forked(run: Run) -> None:
+    server = run(certfile="none.pem")
+    assert "TLS cannot use none.pem: No such file or directory" in fails(server, 2)
+    assert "listening on" not in server.log
+
+
 @pytest.mark.parametrize(
     ("source", "said"),
     [

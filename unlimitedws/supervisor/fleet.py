@@ -10,17 +10,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from unlimitedws.config import Config
 from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.pressure import Pressure
 from unlimitedws.supervisor.channel import Channel
 from unlimitedws.supervisor.child import Child
 from unlimitedws.supervisor.ending import START_FAILURES, Backoff, ProcessGone
 from unlimitedws.supervisor.generation import Generation
 from unlimitedws.supervisor.given import Given
-from unlimitedws.supervisor.listeners import stop_accepting
+from unlimitedws.supervisor.listeners import Listeners
 from unlimitedws.supervisor.order import Order
 from unlimitedws.supervisor.process import ORPHAN_END_S
 from unlimitedws.supervisor.reload import Reloader
@@ -46,13 +46,14 @@ class Fleet:
     kept: descriptors of the embedding program.  failed(error): a defect of ours; the server has to end."""
 
     def __init__(
-        self, given: Given, config: Config, listeners: Sequence[socket.socket], *,
+        self, given: Given, config: Config, listeners: Listeners, *,
         kept: frozenset[int], failed: Callable[[BaseException], None],
     ) -> None:  # fmt: skip
         self.given, self.config, self.listeners, self.kept = given, config, listeners, kept
         self.loop = asyncio.get_running_loop()
-        self.table = StatsTable.create(len(listeners))
-        self.slots = [Slot(number, listener, config) for number, listener in enumerate(listeners)]
+        self.table = StatsTable.create(len(listeners.of_slots))
+        self.slots = [Slot(number, mine, config) for number, mine in enumerate(listeners.of_slots)]
+        self.pressure = Pressure(config)
         self.children: dict[int, Child] = {}  # by serial
         self.generations: set[Generation] = set()
         self.generation: Generation | None = None
@@ -147,9 +148,11 @@ class Fleet:
             raise ProcessGone("too many workers are still draining")
         self.serial += 1
         ours, theirs = Channel.pair()
-        child = Child(Order(self.serial, slot.number, row), ours, self.draining)
+        spoken = tuple((listener.proxied, listener.tls) for listener in slot.listeners)
+        child = Child(Order(self.serial, slot.number, row, spoken), ours, self.draining)
         try:
-            pid, pidfd = await generation.spawn(child.order, [slot.listener.fileno(), theirs.fileno(), self.table.fd])
+            listeners = [listener.sock.fileno() for listener in slot.listeners]
+            pid, pidfd = await generation.spawn(child.order, [*listeners, theirs.fileno(), self.table.fd])
         except (ProcessGone, OSError):
             child.close()
             # It may live without our knowing its pid. It ends by itself, now that its channel is closed.
@@ -160,6 +163,7 @@ class Fleet:
         self.children[child.order.serial] = child
         child.ended.add_done_callback(lambda _: self.buried(slot, child))
         child.watch(pid, pidfd)
+        self.advise()
         if self.stopping.is_set():
             child.stop(GOING_AWAY, "server is stopping")
         slow = self.loop.call_later(SLOW_START_S, log.warning, "worker %d of slot %d is still in on_start", pid, slot.number)
@@ -211,7 +215,7 @@ class Fleet:
         slot = self.slots[child.order.slot]
         if self.stopping.is_set():
             if all(each.state == "draining" for each in self.children.values()):
-                stop_accepting(self.listeners)
+                self.listeners.stop_accepting()
         elif slot.retire(child):
             self.quit(slot, child)
 
@@ -250,6 +254,23 @@ class Fleet:
                 pause_s = self.template_backoff.after_failure()
                 log.error("%s; workers that run go on, next try in %.1f s", error, pause_s)
                 await self.pause(pause_s)
+
+    # ---- advice
+
+    async def go_on_advising(self) -> None:
+        """Tells workers about memory and their shares of the limits, for as long as the server lives."""
+        while self.pressure.is_needed:
+            self.advise()
+            await asyncio.sleep(self.pressure.every_s)
+
+    def advise(self) -> None:
+        """Before a new worker accepts, and several times a second: see `pressure`."""
+        if self.pressure.is_needed:
+            children = self.children.values()
+            self.pressure.advise(
+                [self.table.row(child.order.row) for child in children if child.state != "draining"],
+                [self.table.row(child.order.row) for child in children if child.state == "draining"],
+            )
 
     # ---- reload
 

@@ -1,6 +1,6 @@
 """A worker process, from its fork to its end.
 
-It holds exactly its slot's listener, its channel to the supervisor and the stats table. What it tells:
+It holds exactly its slot's listeners, its channel to the supervisor and the stats table. What it tells:
 
     {"ready": {"engine": ...}}   on_start is done, it accepts
     {"failed": error}            on_start raised (or the app could not be imported here); the process ends
@@ -23,12 +23,13 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from unlimitedws.config import Config
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.listener import Listening
 from unlimitedws.supervisor import failure, forking
 from unlimitedws.supervisor.channel import Channel, Message
 from unlimitedws.supervisor.order import Order
@@ -66,7 +67,7 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-def main(order: Order, load: Callable[[], App], config: Config, *, listener: int, channel: int, table: int) -> NoReturn:
+def main(order: Order, load: Callable[[], App], config: Config, *, listeners: Sequence[Listening], channel: int, table: int) -> NoReturn:
     """Runs one worker in a process just forked. The descriptors are this process's own.
 
     load: gives the app; where it imports it, its errors are reported like those of on_start."""
@@ -77,7 +78,7 @@ def main(order: Order, load: Callable[[], App], config: Config, *, listener: int
     stats.close()
     loop = loop_factory()()
     asyncio.set_event_loop(loop)
-    worker = WorkerProcess(order, config, Channel.adopt(channel), row, listener)
+    worker = WorkerProcess(order, config, Channel.adopt(channel), row, listeners, workers=stats.slots)
     code = loop.run_until_complete(worker.main(load))
     logging.shutdown()  # handlers that buffer; forking.end runs no atexit functions
     forking.end(code)
@@ -86,8 +87,11 @@ def main(order: Order, load: Callable[[], App], config: Config, *, listener: int
 class WorkerProcess:
     """One worker and its conversation with the supervisor."""
 
-    def __init__(self, order: Order, config: Config, channel: Channel, row: memoryview[int], listener: int) -> None:
-        self.order, self.config, self.channel, self.row, self.listener = order, config, channel, row, listener
+    def __init__(
+        self, order: Order, config: Config, channel: Channel, row: memoryview[int], listeners: Sequence[Listening], *, workers: int
+    ) -> None:
+        self.workers = workers
+        self.order, self.config, self.channel, self.row, self.listeners = order, config, channel, row, listeners
         self.stopping = asyncio.Event()
         self.cutting = asyncio.Event()
         self.terminated = False
@@ -109,9 +113,11 @@ class WorkerProcess:
     async def serve(self, load: Callable[[], App]) -> int:
         from unlimitedws.worker import Worker
 
-        worker = Worker(load(), self.config, row=self.row, serial=self.order.serial)
+        worker = Worker(
+            load(), self.config, row=self.row, serial=self.order.serial, workers=self.workers, supervised=True
+        )  # fmt: skip
         self.row[INDEX["native"]] = worker.engine_name == "native"
-        start = asyncio.ensure_future(worker.start([self.listener]))
+        start = asyncio.ensure_future(worker.start(self.listeners))
         if not await self.unless_stopped(start):
             return 0
         self.row[INDEX["state"]] = READY

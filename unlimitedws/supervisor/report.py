@@ -9,6 +9,7 @@ from typing import Any
 
 from unlimitedws.engine import counters
 from unlimitedws.engine.counters import INDEX
+from unlimitedws.pressure import Pressure
 from unlimitedws.supervisor.child import Child
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.sampler import Sample, Sampler
@@ -18,8 +19,10 @@ from unlimitedws.supervisor.stats_table import COUNTERS
 Document = dict[str, Any]
 
 CLOSES = "closes_"
-SUMMED_GAUGES = frozenset({"connections_open", "handshakes_pending", "queued_bytes", "buffers_held", "threads_busy"})
-LARGEST_GAUGES = frozenset({"loop_lag_us", "loop_lag_max_us"})
+SUMMED_GAUGES = frozenset(
+    {"connections_open", "handshakes_pending", "queued_bytes", "buffers_held", "threads_busy", "connections_counted", "connections_share"}
+)
+LARGEST_GAUGES = frozenset({"loop_lag_us", "loop_lag_max_us", "shedding"})
 
 
 def columns(row: memoryview[int] | list[int]) -> Document:
@@ -46,6 +49,12 @@ def add(rows: Iterable[memoryview[int]]) -> list[int]:
     return total
 
 
+def pressure(pressure: Pressure) -> Document:
+    """How short memory is, 0 to 1, as last read; 0 where no setting asks for it."""
+    used, stalled = pressure.reading
+    return {"memory_used": round(used, 4), "memory_stalled": round(stalled, 4), "shedding": pressure.is_shedding}
+
+
 def resources(samples: Iterable[Sample]) -> Document:
     """Memory, CPU and descriptors of some processes together; null where the kernel does not tell, or nobody is left."""
     samples = tuple(samples)
@@ -70,9 +79,8 @@ def total(values: Iterable[int | None]) -> int | None:
 class Report:
     """Makes the document, from the fleet, its table and a sampler."""
 
-    def __init__(self, fleet: Fleet, sampler: Sampler, *, version: str, host: str, port: int) -> None:
-        self.fleet, self.sampler = fleet, sampler
-        self.version, self.host, self.port = version, host, port
+    def __init__(self, fleet: Fleet, sampler: Sampler, *, version: str) -> None:
+        self.fleet, self.sampler, self.version = fleet, sampler, version
         self.started_at = time.monotonic()
 
     @property
@@ -98,13 +106,13 @@ class Report:
         return {
             "version": self.version,
             "pid": os.getpid(),
-            "host": self.host,
-            "port": self.port,
+            "listening": self.fleet.listeners.names,
             "uptime_s": round(time.monotonic() - self.started_at, 3),
             "engine": generation.engine if generation else None,
             "ready": self.is_ready,
             "restarts": sum(slot.restarts for slot in fleet.slots),
             "reloads": fleet.reloader.count,
+            "pressure": pressure(fleet.pressure),
             "total": {**columns(add([*totals, *rows])), **resources(samples.values())},
             "workers": [self.worker(child, samples) for child in children],
             "slots": [self.slot(slot, children) for slot in fleet.slots],

@@ -15,22 +15,22 @@ import contextlib
 import logging
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from unlimitedws import requirements
+from unlimitedws import logs, requirements
 from unlimitedws.config import Config, adapt
 from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.listener import name_of
 from unlimitedws.supervisor.admin import Admin, Answer, document, text
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.given import Given
-from unlimitedws.supervisor.listeners import close_all, listen_for_admin, listen_for_slots, name_of
+from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
 from unlimitedws.supervisor.reaper import Reaper, become_subreaper
 from unlimitedws.supervisor.report import Report
 from unlimitedws.supervisor.sampler import EVERY_S, Sampler
@@ -40,7 +40,6 @@ from unlimitedws.supervisor.watcher import SourceWatcher
 
 log = logging.getLogger("unlimitedws.supervisor")
 
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s [%(process)d] %(message)s"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -66,12 +65,14 @@ class Supervisor:
         Where the program has not set up logging, it is set up here: lines on stderr."""
         requirements.check()
         check_caller()
-        logging.basicConfig(level=self.config.log_level.upper(), format=LOG_FORMAT, stream=sys.stderr)
+        logs.set_up(self.config)
         raise_limit()
         kept = frozenset(open_descriptors())
+        check_certificates(self.config)
         with contextlib.ExitStack() as stack:
             listeners = listen_for_slots(self.config, self.config.workers or usable_cpus())
-            stack.callback(close_all, listeners)
+            stack.callback(listeners.close)
+            kept -= listeners.descriptors  # systemd's were open before
             admin_listener = listen_for_admin(self.config)
             if admin_listener is not None:
                 stack.callback(admin_listener.close)
@@ -82,11 +83,12 @@ class Supervisor:
         if self.crash is not None:
             raise self.crash
 
-    async def serve(self, listeners: list[socket.socket], admin_listener: socket.socket | None, kept: frozenset[int]) -> None:
+    async def serve(self, listeners: Listeners, admin_listener: socket.socket | None, kept: frozenset[int]) -> None:
         fleet = Fleet(self.app, self.config, listeners, kept=kept, failed=self.failed)
         self.fleet = fleet
         self.take_signals()
         tasks = Tasks(self.failed)
+        tasks.start(fleet.go_on_advising())
         admin: Admin | None = None
         try:
             if admin_listener is not None:
@@ -114,8 +116,7 @@ class Supervisor:
         if why is not None and self.config.engine == "auto":
             engine += f" (native is not available: {why})"
         workers = len(self.fleet.slots)
-        name = name_of(self.fleet.listeners[0])
-        log.info("listening on %s with %d worker%s, engine %s", name, workers, "" if workers == 1 else "s", engine)
+        log.info("listening on %s with %d worker%s, engine %s", self.fleet.listeners, workers, "" if workers == 1 else "s", engine)
 
     def watch(self, tasks: Tasks) -> None:
         Watchdog(self.fleet, self.config.hang_timeout_s).start()
@@ -129,8 +130,7 @@ class Supervisor:
     async def open_admin(self, listener: socket.socket, tasks: Tasks) -> Admin:
         from unlimitedws import __version__
 
-        host, port = self.fleet.listeners[0].getsockname()[:2]
-        report = Report(self.fleet, Sampler(), version=__version__, host=host, port=port)
+        report = Report(self.fleet, Sampler(), version=__version__)
         admin = Admin({"/stats": lambda: document(report.document()), "/healthz": lambda: health(report)})
         await admin.serve(listener)
         tasks.start(sample_now_and_then(report))
@@ -158,6 +158,14 @@ def check_caller() -> None:
         raise UnlimitedwsError("Supervisor.run() handles signals: call it from the main thread")
     if asyncio._get_running_loop() is not None:
         raise UnlimitedwsError("Supervisor.run() has a loop of its own: call it outside of a running loop, or use Server")
+
+
+def check_certificates(config: Config) -> None:
+    """Raises BadCertificate before anything is forked; the workers read the files by themselves."""
+    if config.certfile:
+        from unlimitedws.tls import Certificates
+
+        Certificates(config)
 
 
 @contextlib.contextmanager
