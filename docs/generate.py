@@ -24,8 +24,9 @@ Each setting has four spellings: a flag of `unlimitedws serve`, an environment v
     default < file < environment < flag < keyword argument
 
 `unlimitedws serve --print-config` shows every value and where it came from. An unknown name and a value that is not accepted
-are errors. The unit is the end of the name: `_s` seconds, `_bytes` bytes, none: a number of the thing named. Sizes may be
-written in text as `64k`, `1MiB` or `2g`, in powers of 1024; switches as `true`, `false`, `yes`, `no`, `on`, `off`, `1`, `0`.
+are errors. The unit is the end of the name: `_s` seconds, `_per_s` a number each second, `_bytes` bytes, none: a number of
+the thing named. Sizes may be written in text as `64k`, `1MiB` or `2g`, in powers of 1024; switches as `true`, `false`, `yes`,
+`no`, `on`, `off`, `1`, `0`.
 
 `UNLIMITEDWS_APP` names the app where the command line does not.
 """
@@ -69,11 +70,13 @@ def settings_page() -> str:
 def setting_entry(name: str) -> str:
     about = settings()[name]
     zero = f" 0: {about.zero}." if about.zero else ""
+    empty = f" Empty: {about.empty}." if about.empty else ""
+    default = shown(DEFAULTS[name]) or "empty"
     usage = f"{flag(name)}, {flag('no_' + name)}" if kind(name) is bool else f"{flag(name)} {metavar(name)}"
     values = accepted(name).partition(";")[0].partition(" (")[0]
     return (
-        f"### {name}\n\n{about.help[0].upper()}{about.help[1:]}.{zero}\n\n"
-        f"- default: `{shown(DEFAULTS[name])}`\n- accepted: {values}\n- flag: `{usage}`\n- variable: `{variable(name)}`\n"
+        f"### {name}\n\n{about.help[0].upper()}{about.help[1:]}.{zero}{empty}\n\n"
+        f"- default: `{default}`\n- accepted: {values}\n- flag: `{usage}`\n- variable: `{variable(name)}`\n"
     )
 
 
