@@ -41,8 +41,9 @@ build: $(VENV)/.native  ## compile the native engine in place
 dist: $(VENV)/.dev  ## a source distribution and a wheel, in dist/
 	$(PY) -m build
 
-docs-reference: $(VENV)/.run  ## write docs/reference again from the code
+docs-reference: $(VENV)/.test  ## write docs/reference again from the code and the tests
 	$(PY) docs/generate.py
+	$(PY) -m tests.hostile.page
 
 # The suite on an engine that checks its own memory, in a copy of the tree so that the instrumented
 # modules never lie where a plain interpreter would load them. CPython keeps memory at exit on

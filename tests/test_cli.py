@@ -41,8 +41,8 @@ def test_a_missing_app_is_one_clear_line_and_exit_code_2(entry: list[str]) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a", "--prt", "1"], "command line: unknown setting --prt (did you mean --port?); accepted: --admin-host, "),
-        (["a", "--prt=1"], "command line: unknown setting --prt (did you mean --port?); accepted: --admin-host, "),
+        (["a", "--prt", "1"], "command line: unknown setting --prt (did you mean --port?); accepted: --access-lines-per-s, "),
+        (["a", "--prt=1"], "command line: unknown setting --prt (did you mean --port?); accepted: --access-lines-per-s, "),
         (["a", "--por", "1"], "command line: unknown setting --por (did you mean --port?)"),
         (["a", "--port", "x"], "--port: port cannot be 'x'; accepted: a whole number from 0 to 65535"),
         (["a", "--engine", "fast"], "--engine: engine cannot be 'fast'; accepted: auto, native, portable"),

@@ -23,7 +23,8 @@ def test_the_help_shows_every_setting_with_its_default_and_what_0_means(help_tex
     words = " ".join(help_text.split())
     for name, about in settings().items():
         zero = f"; 0: {about.zero}" if about.zero else ""
-        assert f"{about.help}{zero} (default: {commands.shown(DEFAULTS[name])})" in words
+        empty = f"; empty: {about.empty}" if about.empty else ""
+        assert f"{about.help}{zero}{empty} (default: {commands.shown(DEFAULTS[name]) or 'empty'})" in words
         assert re.search(rf"^  {flag(name)}[ ,]", help_text, re.MULTILINE)
 
 

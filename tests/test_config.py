@@ -105,3 +105,38 @@ def test_every_setting_has_help_a_group_and_names_derived_from_its_own() -> None
 def test_settings_of_one_group_stand_together() -> None:
     groups = [about.group for about in settings().values()]
     assert sorted(set(groups), key=groups.index) == [group for i, group in enumerate(groups) if i == 0 or groups[i - 1] != group]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("listen", "8000", "8000 is not HOST:PORT, unix:PATH or systemd"),
+        ("listen", "a:1,a:1", "a:1 is there twice"),
+        ("trusted_proxies", "10.0.0.0/33", "'10.0.0.0/33' is no address"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_refused_with_the_reason(name: str, value: str, why: str) -> None:
+    with pytest.raises(BadValue, match=f"^test: {name} cannot be '{value}': {why}") as caught:
+        check(name, value, "test")
+    assert caught.value.why.startswith(why)
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        ({"listen": "unix:/x?proxy"}, "trusted_proxies"),
+        ({"forwarded_header": "forwarded"}, "trusted_proxies"),
+        ({"listen": "unix:/x?tls"}, "certfile"),
+    ],
+)
+def test_a_setting_that_needs_another_one_says_which(settings: dict[str, Any], needed: str) -> None:
+    with pytest.raises(BadValue, match=f"it needs {needed}, which is not set"):
+        Config(**settings)
+
+
+def test_an_empty_text_is_accepted_where_it_means_something() -> None:
+    for name in DEFAULTS:
+        if kind(name) is str and not DEFAULTS[name]:
+            assert settings()[name].empty
+            assert accepted(name) == f"text; empty: {settings()[name].empty}"
+            check(name, "", "test")

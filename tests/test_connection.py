@@ -9,7 +9,8 @@ import pytest
 from tests.serving import WAIT_S, Served, eventually, served
 from unlimitedws.connection import Connection
 from unlimitedws.engine import load
-from unlimitedws.handlers import Handlers, blocking
+from unlimitedws.functions import blocking
+from unlimitedws.handlers import Handlers
 from unlimitedws.wire.closing import Cause
 
 PUBLIC = sorted(name for name in {*vars(Connection), *Connection.__annotations__} if not name.startswith("_"))

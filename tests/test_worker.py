@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from websockets.exceptions import ConnectionClosed
 
 from tests.serving import WAIT_S, close_code, descriptors, eventually, masked, running_loop, served, upgrade
 from unlimitedws.app import App
@@ -19,8 +20,9 @@ from unlimitedws.config import Config
 from unlimitedws.engine.contract import TICKS_PER_S
 from unlimitedws.engine.counters import ROW_BYTES
 from unlimitedws.errors import StartFailed
-from unlimitedws.handlers import Handlers, blocking
-from unlimitedws.listener import listen
+from unlimitedws.functions import blocking
+from unlimitedws.handlers import Handlers
+from unlimitedws.listener import Listening, listen
 from unlimitedws.wire.closing import Cause
 from unlimitedws.worker import Worker
 
@@ -61,7 +63,7 @@ def test_ids_carry_the_serial_of_the_worker(engine_name: str) -> None:
     handlers.on_connect = opened.append
     with listening() as listener, running_loop() as loop:
         worker = Worker(App.of(handlers), Config(engine=engine_name), row=new_row(), serial=5)
-        asyncio.run_coroutine_threadsafe(worker.start([listener.fileno()]), loop).result(WAIT_S)
+        asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())]), loop).result(WAIT_S)
         with socket.create_connection(listener.getsockname()) as peer:
             upgrade(peer)
             eventually(lambda: opened)
@@ -72,7 +74,7 @@ def test_ids_carry_the_serial_of_the_worker(engine_name: str) -> None:
 def test_a_listener_stays_its_owners(engine_name: str) -> None:
     with listening() as listener, running_loop() as loop:
         worker = Worker(App.of(echoing()), Config(engine=engine_name), row=new_row())
-        asyncio.run_coroutine_threadsafe(worker.start([listener.fileno()]), loop).result(WAIT_S)
+        asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())]), loop).result(WAIT_S)
         asyncio.run_coroutine_threadsafe(worker.stop(), loop).result(WAIT_S)
         with socket.create_connection(listener.getsockname()):  # queued in the kernel for a successor
             listener.settimeout(WAIT_S)
@@ -92,7 +94,7 @@ def test_on_start_completes_before_the_worker_accepts(engine_name: str) -> None:
     with listening() as listener, socket.create_connection(listener.getsockname()) as early, running_loop() as loop:
         early.settimeout(WAIT_S)
         worker = Worker(App.of(handlers), Config(engine=engine_name), row=new_row())
-        asyncio.run_coroutine_threadsafe(worker.start([listener.fileno()]), loop).result(WAIT_S)
+        asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())]), loop).result(WAIT_S)
         upgrade(early)
         eventually(lambda: len(order) == 2)
         asyncio.run_coroutine_threadsafe(worker.stop(), loop).result(WAIT_S)
@@ -107,7 +109,7 @@ def test_a_start_that_fails_leaves_nothing_behind(engine_name: str) -> None:
     with listening() as listener, running_loop() as loop:
         worker = Worker(App.of(handlers), Config(engine=engine_name), row=new_row())
         with pytest.raises(StartFailed, match="ZeroDivisionError"):
-            asyncio.run_coroutine_threadsafe(worker.start([listener.fileno()]), loop).result(WAIT_S)
+            asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())]), loop).result(WAIT_S)
     del worker
     gc.collect()
     assert (descriptors(), threading.active_count()) == before
@@ -367,3 +369,22 @@ def test_a_handler_that_raises_on_the_way_out_does_not_stop_the_stop(engine_name
         eventually(lambda: there.counters["messages_in"])
         there.run(there.server.stop())
     assert "ValueError: on the way out" in caplog.text
+
+
+@pytest.mark.parametrize("from_loop", [True, False])
+def test_any_connection_can_be_given_a_time_from_any_thread(engine_name: str, from_loop: bool) -> None:
+    with served(echoing(), engine=engine_name) as there, there.clients(2) as (leaving, staying):
+        worker = there.server.worker
+
+        def expire() -> None:
+            first = min(worker.connections, key=lambda conn: conn.id)
+            worker.expire_at(first, time.time() - 1)
+
+        there.call(expire) if from_loop else expire()
+        with pytest.raises(ConnectionClosed) as caught:
+            leaving.recv(timeout=WAIT_S)
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1008, "expired")
+        staying.send("x")
+        assert staying.recv(timeout=WAIT_S) == "x"
+        eventually(lambda: there.counters["closes_expired"] == 1)

@@ -17,75 +17,109 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from unlimitedws import checks
     from unlimitedws.config import Config
     from unlimitedws.connection import Connection
+    from unlimitedws.cookies import Cookie
     from unlimitedws.errors import (
+        ActivationError,
         AppError,
         AppImportFailed,
         AppInvalid,
         AppNotFound,
+        BadCertificate,
         BadValue,
         ConfigError,
         EngineUnavailable,
+        ExtraMissing,
         ListenError,
         PlatformUnsupported,
+        SocketFileError,
         StartFailed,
+        TokenInvalid,
         UnknownSetting,
         UnlimitedwsError,
     )
-    from unlimitedws.handlers import Handlers, blocking
-    from unlimitedws.pages import Page
+    from unlimitedws.functions import blocking
+    from unlimitedws.handlers import Handlers
+    from unlimitedws.http.request import HttpRequest
+    from unlimitedws.http.response import Response
+    from unlimitedws.request import Request
     from unlimitedws.server import Server
+    from unlimitedws.signed_cookies import SignedCookies
     from unlimitedws.supervisor import Supervisor
+    from unlimitedws.verdict import Accept, Reject
     from unlimitedws.wire.closing import Cause, Close
     from unlimitedws.worker import Worker
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accept",
+    "ActivationError",
     "AppError",
     "AppImportFailed",
     "AppInvalid",
     "AppNotFound",
+    "BadCertificate",
     "BadValue",
     "Cause",
     "Close",
     "Config",
     "ConfigError",
     "Connection",
+    "Cookie",
     "EngineUnavailable",
+    "ExtraMissing",
     "Handlers",
+    "HttpRequest",
     "ListenError",
-    "Page",
     "PlatformUnsupported",
+    "Reject",
+    "Request",
+    "Response",
     "Server",
+    "SignedCookies",
+    "SocketFileError",
     "StartFailed",
     "Supervisor",
+    "TokenInvalid",
     "UnknownSetting",
     "UnlimitedwsError",
     "Worker",
     "__version__",
     "blocking",
+    "checks",
 ]
 
 HOMES = {
+    "Accept": "verdict",
     "Cause": "wire.closing",
     "Close": "wire.closing",
     "Config": "config",
     "Connection": "connection",
+    "Cookie": "cookies",
     "Handlers": "handlers",
-    "Page": "pages",
+    "HttpRequest": "http.request",
+    "Reject": "verdict",
+    "Request": "request",
+    "Response": "http.response",
     "Server": "server",
+    "SignedCookies": "signed_cookies",
     "Supervisor": "supervisor",
     "Worker": "worker",
-    "blocking": "handlers",
+    "blocking": "functions",
 }
+
+MODULES = frozenset({"checks"})
+"""Exported as they are."""
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'unlimitedws' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"unlimitedws.{HOMES.get(name, 'errors')}"), name)
+    home = importlib.import_module(f"unlimitedws.{name if name in MODULES else HOMES.get(name, 'errors')}")
+    value = home if name in MODULES else getattr(home, name)
     globals()[name] = value
     return value
 

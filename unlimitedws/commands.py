@@ -101,7 +101,8 @@ def add_flag(group: argparse._ArgumentGroup, name: str) -> None:
 def help_of(name: str) -> str:
     about, default = settings()[name], shown(DEFAULTS[name])
     zero = f"; 0: {about.zero}" if about.zero else ""
-    return f"{about.help}{zero} (default: {default})".replace("%", "%%")
+    empty = f"; empty: {about.empty}" if about.empty else ""
+    return f"{about.help}{zero}{empty} (default: {default or 'empty'})".replace("%", "%%")
 
 
 def metavar(name: str) -> str:
@@ -110,6 +111,8 @@ def metavar(name: str) -> str:
         return "{" + ",".join(about.choices) + "}"
     if kind(name) is str:
         return "TEXT"
+    if name.endswith("_per_s"):
+        return "N"
     return {"s": "SECONDS", "bytes": "BYTES"}.get(name.rpartition("_")[2], "N")
 
 

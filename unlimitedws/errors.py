@@ -4,12 +4,17 @@
         ConfigError                a setting that cannot be used
             UnknownSetting
             BadValue
+            BadCertificate         a file of the TLS settings that cannot be used
         AppError                   the app cannot be served
             AppNotFound
             AppImportFailed
             AppInvalid
             StartFailed
+            ExtraMissing           it needs a library that is not installed
+        TokenInvalid               a token that lets nobody in
         ListenError                the address cannot be listened on
+            SocketFileError        ... a Unix socket
+            ActivationError        ... what systemd should have passed
         EngineUnavailable          the engine asked for is not there
         PlatformUnsupported        not Linux, or Python too old
 
@@ -51,9 +56,17 @@ class UnknownSetting(ConfigError):
 class BadValue(ConfigError):
     """A value that its setting does not accept."""
 
-    def __init__(self, key: str, value: object, source: str, accepted: str) -> None:
-        self.key, self.value, self.source, self.accepted = key, value, source, accepted
-        super().__init__(f"{source}: {key} cannot be {value!r}; accepted: {accepted}")
+    def __init__(self, key: str, value: object, source: str, accepted: str, why: str = "") -> None:
+        self.key, self.value, self.source, self.accepted, self.why = key, value, source, accepted, why
+        super().__init__(f"{source}: {key} cannot be {value!r}" + (f": {why}" if why else f"; accepted: {accepted}"))
+
+
+class BadCertificate(ConfigError):
+    """A file of the TLS settings that cannot be used."""
+
+    def __init__(self, file: str, why: str) -> None:
+        self.file, self.why = file, why
+        super().__init__(f"TLS cannot use {file}: {why}")
 
 
 class AppError(UnlimitedwsError):
@@ -93,6 +106,22 @@ class StartFailed(AppError):
         super().__init__(f"on_start failed, so the worker cannot accept:\n{report.rstrip()}")
 
 
+class ExtraMissing(AppError):
+    """The app uses a part of this package that needs a library which is not installed."""
+
+    def __init__(self, part: str, library: str, extra: str) -> None:
+        self.part, self.library, self.extra = part, library, extra
+        super().__init__(f"{part} needs {library}, which is not installed: pip install 'unlimitedws[{extra}]'")
+
+
+class TokenInvalid(UnlimitedwsError):
+    """A token that lets nobody in; raised by `checks.JWT.verify`. It never shows the token."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(f"the token {why}")
+
+
 class ListenError(UnlimitedwsError):
     """The address cannot be listened on."""
 
@@ -108,6 +137,22 @@ class ListenError(UnlimitedwsError):
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         next_step = self.NEXT.get(error.errno or 0, "").replace("--", flags)
         super().__init__(f"cannot listen on {host} port {port}: {why}" + (f" ({next_step})" if next_step else ""))
+
+
+class SocketFileError(ListenError):
+    """A Unix socket that cannot be listened on."""
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path, self.why = path, why
+        UnlimitedwsError.__init__(self, f"cannot listen on unix:{path}: {why}")
+
+
+class ActivationError(ListenError):
+    """systemd passed no socket, or one that is of no use."""
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        UnlimitedwsError.__init__(self, f"cannot listen on what systemd passed: {why}")
 
 
 class EngineUnavailable(UnlimitedwsError):

@@ -52,7 +52,7 @@ def made(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
         return Config(**values)
     except BadValue as error:
         # Each value was accepted by itself; two of them contradict each other. Say where this one is from.
-        raise BadValue(error.key, error.value, sources[error.key], error.accepted) from None
+        raise BadValue(error.key, error.value, sources[error.key], error.accepted, error.why) from None
 
 
 def from_file(file: str) -> Layer:

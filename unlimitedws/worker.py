@@ -16,9 +16,15 @@ from unlimitedws.dispatch import Dispatch
 from unlimitedws.engine import load
 from unlimitedws.engine.contract import TICKS_PER_S
 from unlimitedws.engine.counters import INDEX
+from unlimitedws.expiry import Expiry
 from unlimitedws.front import Front
+from unlimitedws.gate import Gate
 from unlimitedws.lifespan import Lifespan
+from unlimitedws.listener import Listening
+from unlimitedws.logs import FloodGuard
+from unlimitedws.pressure import Pressure
 from unlimitedws.threads import ThreadPool
+from unlimitedws.tls import Certificates
 from unlimitedws.wire.closing import GOING_AWAY
 
 log = logging.getLogger("unlimitedws.worker")
@@ -40,21 +46,29 @@ class Worker:
 
     row: a writable memoryview of format "q" with an item for each of `counters.FIELDS`; the engine and the worker write
     their counters there.  serial: the number of this worker in the server's life, the upper part of connection ids.
-    Raises EngineUnavailable."""
+    workers: how many there are, this one included.  supervised: somebody writes advice into the row (`pressure`).
+    Raises EngineUnavailable, BadCertificate."""
 
-    def __init__(self, app: App, config: Config, *, row: memoryview, serial: int = 0) -> None:
+    def __init__(
+        self, app: App, config: Config, *, row: memoryview, serial: int = 0, workers: int = 1, supervised: bool = False
+    ) -> None:  # fmt: skip
         self.app = app
         self.config = config
         self.serial = serial
         self._engine_class = load(config.engine)
         self.engine_name: str = self._engine_class.name
         self._row = row
+        self._gate = Gate(config, row, workers=workers)
+        self._pressure = None if supervised else Pressure(config)
+        self._flood_guard = FloodGuard(config)
+        self._certificates = Certificates(config) if config.certfile else None
+        self._expiry = Expiry(self._expire)
         self._engine: Any = None
         self._thread = threading.get_ident()
         self._cut = False
 
-    async def start(self, listeners: Sequence[int]) -> None:
-        """Runs the on_start hooks, then accepts from `listeners`: descriptors, which stay the caller's.
+    async def start(self, listeners: Sequence[Listening]) -> None:
+        """Runs the on_start hooks, then accepts from `listeners`, which stay the caller's.
 
         Raises StartFailed with a report of the hook that raised; nothing is left to stop then."""
         self.loop = asyncio.get_running_loop()
@@ -70,11 +84,13 @@ class Worker:
             self._end()
             raise
         for listener in listeners:
-            self._engine.listen(listener)
+            context = self._certificates.context if self._certificates and listener.tls else None
+            self._engine.listen(listener.fd, proxied=listener.proxied, tls=context)
 
     def stop_listening(self) -> None:
         """Accepts no more; who is connected stays. Their owner may close the listeners then."""
         if self._engine is not None:
+            self._front.draining = True
             self._engine.stop_listening()
 
     async def stop(self, code: int = GOING_AWAY, reason: str = "server is stopping") -> None:
@@ -114,11 +130,21 @@ class Worker:
         reached: int = self._on_loop(lambda: 0 if self._engine is None else self._engine.broadcast(message, connections, text=text))
         return reached
 
+    def expire_at(self, connection: Any, at: float | None) -> None:
+        """Closes a connection of this worker at unix time `at` with 1008 and `Cause.EXPIRED`; None: never.
+
+        The last call counts, so this is how a renewed token moves what `Accept.expires_at` said."""
+        self._on_loop(lambda: self._expiry.set(connection, at))
+
     @property
     def connections(self) -> list[Any]:
         """Every open connection of this worker, now."""
         held: list[Any] = self._on_loop(lambda: [] if self._engine is None else self._engine.connections())
         return held
+
+    def _expire(self, connection: Any) -> None:
+        if self._engine is not None and connection.is_open:
+            self._engine.expire(connection)
 
     def _on_loop(self, call: Callable[[], Any]) -> Any:
         if threading.get_ident() == self._thread:
@@ -128,9 +154,11 @@ class Worker:
         return answer.result()
 
     def _open_engine(self) -> None:
-        front = Front(self.app, self._dispatch.endpoints)
+        self._flood_guard.start()
+        self._front = Front(self.app, self.config, self._dispatch, self._gate, self._expiry)
+        self._gate.guard(self._dispatch.endpoints)
         loop = self.loop
-        self._engine = self._engine_class(self.config, front, self._row, self.serial, loop.call_soon, loop.call_soon_threadsafe)
+        self._engine = self._engine_class(self.config, self._front, self._row, self.serial, loop.call_soon, loop.call_soon_threadsafe)
         self._dispatch.serve(self._engine)
         loop.add_reader(self._engine.fileno(), self._engine.run)
         self._row[INDEX["native"]] = self.engine_name == "native"
@@ -141,10 +169,12 @@ class Worker:
         engine, self._engine = self._engine, None
         self.loop.remove_reader(engine.fileno())
         engine.close()  # the on_close hooks of what was cut
+        self._expiry.clear()
         self._dispatch.end()
 
     def _end(self) -> None:
         self._timer.cancel()
+        self._flood_guard.stop()
         if unfinished := self._pool.close():
             log.warning("%d blocking calls had not finished when the worker stopped", unfinished)
 
@@ -155,8 +185,16 @@ class Worker:
         # From the due time, not from now, so that lateness does not add up; ticks that were missed are left out.
         self._due += (int(late_s * TICKS_PER_S) + 1) / TICKS_PER_S
         self._timer = self.loop.call_later(max(0.0, self._due - now), self._tick)
+        self._advise()
+        self._flood_guard.tell(now)
+        self._expiry.tick(time.time())
         if self._engine is not None:
             self._engine.tick()
+
+    def _advise(self) -> None:
+        if self._pressure is not None and self._pressure.is_needed:
+            self._pressure.advise([self._row])
+        self._gate.guard(self._dispatch.endpoints)
 
     def _note(self, lag_us: int) -> None:
         row = self._row
