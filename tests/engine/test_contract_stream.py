@@ -444,15 +444,17 @@ def test_a_stream_that_raises_when_it_is_lost_is_only_reported(drive: Drive) -> 
     assert not peer.ended
 
 
-def test_a_drain_cuts_streams(drive: Drive) -> None:
+def test_a_drain_leaves_streams_and_a_close_cuts_them(drive: Drive) -> None:
     stream = Told()
     driver = served(drive, stream)
     peer = ask(driver)
     driver.until(lambda: stream.pipe)
-    driver.engine.drain(1001, "bye", 100)
-    driver.ended(peer)
+    assert driver.engine.drain(1001, "bye", 100) == 1
+    driver.rest()
+    assert (stream.names, peer.ended) == (["begin"], None)
+    driver.engine.close()
+    peer.read()
     assert stream.names == ["begin", "lost"]
-    assert driver.engine.drain(1001, "bye", 100) == 0
     assert counts(driver, "closes_drain") == (1,)
 
 

@@ -17,7 +17,8 @@ cdef class Clock(Opening):
 
     cdef int take_rates(self, config) except -1
     cdef int judge(self, int fd, Entry* e) except -1
-    cdef bint is_stuck(self, Entry* e) noexcept
+    cdef uint32_t still_ms(self, int fd, Entry* e) except? 0xFFFFFFFF
+    cdef bint has_lingered(self, int fd, Entry* e, uint32_t since) except -1
     cdef int heartbeat(self, int fd, Entry* e, uint32_t silent) except -1
     cdef int give_back(self) except -1
     cdef bint charge(self, int fd, Entry* e, double messages, double bytes) except -1

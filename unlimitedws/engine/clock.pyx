@@ -2,7 +2,6 @@
 """The clock hand: one sweep of the table a second, a slice at a time."""
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.math cimport INFINITY
 from libc.stdlib cimport free
 
 from unlimitedws.engine cimport codec
@@ -22,6 +21,8 @@ cdef enum:
     ACCEPT_RETRY_MS = 1000
     TICKS_PER_S = 8                 # contract.TICKS_PER_S
 
+cdef double ENDLESS = 1e18          # tokens; no infinity, which times 0 seconds is no number
+
 
 cdef uint32_t milliseconds(object seconds) except? 0xFFFFFFFF:
     return <uint32_t>min(seconds * 1000, 0x7FFFFFFF)
@@ -38,7 +39,7 @@ cdef class Clock(Opening):
 
     cdef int take_rates(self, config) except -1:
         """A rate of 0 is none: its tokens never end."""
-        self.messages_per_s, self.bytes_per_s = config.messages_per_s or INFINITY, config.bytes_per_s or INFINITY
+        self.messages_per_s, self.bytes_per_s = config.messages_per_s or ENDLESS, config.bytes_per_s or ENDLESS
         self.most_messages = max(1.0, self.messages_per_s * config.rate_burst_s)
         self.most_bytes = max(1.0, self.bytes_per_s * config.rate_burst_s)
         self.rated = bool(config.messages_per_s or config.bytes_per_s)
@@ -80,30 +81,47 @@ cdef class Clock(Opening):
 
     cdef int judge(self, int fd, Entry* e) except -1:
         """Deadlines of one connection, once a second."""
-        cdef uint32_t silent = self.now - e.seen_ms, since = self.now - e.active_ms
-        if e.interest & 4 and self.is_stuck(e):
+        cdef uint32_t silent, since
+        if e.interest & 4 and self.stuck_ms and (e.phase == OPEN or e.phase == STREAM) and self.still_ms(fd, e) >= self.stuck_ms:
             return self.lose(fd, e, Cause.SLOW_CONSUMER)
         if e.flags & THROTTLED:
             self.let_go_on(fd, e)
+        silent, since = self.now - e.seen_ms, self.now - e.active_ms
         if e.phase == OPEN:
-            if self.idle_ms and since >= self.idle_ms and not e.flags & HELD:
+            if self.idle_ms and since >= self.idle_ms and not e.flags & (HELD | THROTTLED):
                 return self.close_politely(fd, e, closing.pack_close(1000, "idle"), 1000, "idle", Cause.IDLE)
             if self.ping_ms:
                 return self.heartbeat(fd, e, silent)
         elif e.phase == HANDSHAKE:
-            if since >= self.handshake_ms:
+            if since >= self.handshake_ms and (not e.interest & 4 or self.still_ms(fd, e) >= self.handshake_ms):
                 return self.lose(fd, e, Cause.HANDSHAKE_TIMEOUT)
         elif e.phase == CLOSING:
             if since >= self.close_ms:
                 return self.lose(fd, e, Cause.APP_CLOSED)
-        elif e.phase == LINGER and since >= (<uint32_t>LINGER_MS if e.flags & SHUT else self.close_ms):
+        elif e.phase == LINGER and self.has_lingered(fd, e, since):
             return self.end(fd, e)
         return 0
 
-    cdef bint is_stuck(self, Entry* e) noexcept:
-        """Whether the peer has taken nothing of what waits for it for too long."""
-        return (self.stuck_ms and e.phase != LINGER and e.more != NULL and e.more.output.bytes
-                and <uint32_t>(self.now - e.more.moved_ms) >= self.stuck_ms)
+    cdef bint has_lingered(self, int fd, Entry* e, uint32_t since) except -1:
+        if e.flags & SHUT:
+            return since >= <uint32_t>LINGER_MS
+        # A slow reader of an answer over HTTP has all the time he needs, as long as he reads.
+        return since >= self.close_ms and (not e.flags & ANSWERED or not e.interest & 4 or self.still_ms(fd, e) >= self.close_ms)
+
+    cdef uint32_t still_ms(self, int fd, Entry* e) except? 0xFFFFFFFF:
+        """For how long the peer has taken nothing of what waits for it; 0 where nothing does.
+
+        What leaves our queue is no measure: of a full send buffer of some megabytes the kernel tells only when a
+        third is free, for which a slow but honest reader takes minutes. So what is not acknowledged counts, too."""
+        cdef Unfinished* more = e.more
+        cdef int left = 0
+        if more == NULL or more.output.bytes == 0:
+            return 0
+        ioctl(fd, TIOCOUTQ, &left)
+        if left < more.left or self.in_grace:
+            more.moved_ms = self.now
+        more.left = left
+        return self.now - more.moved_ms
 
     cdef int heartbeat(self, int fd, Entry* e, uint32_t silent) except -1:
         """A Ping after silence, the end after more of it. `seen_ms` is moved when the Ping goes out, so
@@ -150,11 +168,12 @@ cdef class Clock(Opening):
 
     # ---- rates
 
-    cdef int start_meter(self, int fd) except -1:
+    cdef int start_meter(self, int fd, Py_ssize_t received, Py_ssize_t response) except -1:
+        """Of the response, which leaves later and is none of the WebSocket's bytes, nothing is counted."""
         cdef Meter* meter = &self.meters[fd]
-        meter.bytes_in = meter.bytes_out = 0
+        meter.bytes_in, meter.bytes_out = received, -response
         meter.opened_ms = meter.refilled_ms = self.now
-        meter.messages, meter.bytes = self.most_messages, self.most_bytes
+        meter.messages, meter.bytes = self.most_messages, self.most_bytes - received
         return 0
 
     cdef bint charge(self, int fd, Entry* e, double messages, double bytes) except -1:
@@ -185,5 +204,6 @@ cdef class Clock(Opening):
         self.refill(meter)
         if meter.messages >= 0 and meter.bytes >= 0 or e.phase != OPEN:
             e.flags &= ~THROTTLED
+            e.active_ms = self.now  # it was we who did not read
             self.make_ready(fd, e)
         return 0

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t
 
 from unlimitedws.engine.connection cimport Connection
+from unlimitedws.engine.pipe cimport Pipe
 from unlimitedws.engine.sender cimport Sender
 from unlimitedws.engine.table cimport Entry
 
@@ -15,6 +16,7 @@ cdef class Ending(Sender):
 
     cdef int count_close(self, object cause) except -1
     cdef int run_deferred(self) except -1
+    cdef int tell(self, str name, object call, Pipe pipe) except -1
     cdef int settle(self) except -1
     cdef int peer_closed(self, int fd, Entry* e, int code, str reason, bint last) except -1
     cdef int detach_closing(self, int fd, Entry* e, bint clean) except -1
@@ -25,7 +27,9 @@ cdef class Ending(Sender):
     cdef int settle_lingering(self, int fd) except -1
     cdef int linger(self, int fd, Entry* e) except -1
     cdef int detach(self, int fd, Entry* e, int code, str reason, object cause, bint clean) except -1
+    cdef int offer(self, int fd, Entry* e) except -1
     cdef int log_access(self, int fd, Connection connection, object close) except -1
     cdef int handshake_over(self, object cause) except -1
     cdef int handshake_lost(self, Entry* e, object cause) except -1
+    cdef int answered_over(self, int fd, Entry* e) except -1
     cdef int part(self, Entry* e) except -1

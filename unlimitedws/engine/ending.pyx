@@ -3,7 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from unlimitedws.engine cimport codec
 from unlimitedws.engine.connection cimport Connection
@@ -35,16 +35,25 @@ cdef class Ending(Sender):
             name, hook, connection, argument = self.deferred.popleft()
             try:
                 if connection is None:
-                    hook()
+                    self.tell(name, hook, argument)
                 elif name == "on_close":
                     hook(connection, argument)
                 else:
                     hook(connection)
             except BaseException as error:
-                if connection is None:
-                    self.stream_error(error)
-                else:
-                    self.handler_error(connection, name, error)
+                self.handler_error(connection, name, error)
+        return 0
+
+    cdef int tell(self, str name, object call, Pipe pipe) except -1:
+        """Calls `drained` or `lost` of a Stream."""
+        if name == "drained" and not pipe.is_streaming():
+            return 0
+        try:
+            call()
+        except BaseException as error:
+            self.stream_error(error)
+            if pipe.is_streaming():
+                self.lose(pipe.fd, pipe.entry, Cause.HANDLER_ERROR)
         return 0
 
     cdef int settle(self) except -1:
@@ -149,7 +158,7 @@ cdef class Ending(Sender):
         cdef Unfinished* more = self.unfinished(e)
         e.phase = LINGER
         e.active_ms = self.now
-        e.flags &= ~(PAUSED | PINGED)
+        e.flags &= ~(PAUSED | PINGED | HALF_CLOSED)
         more.thrown_away = 0
         more.input_size = 0
         return self.read_on(fd, e)
@@ -173,6 +182,8 @@ cdef class Ending(Sender):
         cdef object hook = self.close_hooks[self.endpoint(e)]
         self.row[C_OPEN] -= 1
         self.count_close(cause)
+        if self.logs_access:
+            self.offer(fd, e)  # so that the last words count
         if self.contexts:
             self.contexts.pop(fd, None)
         if e.connection != NULL or hook is not None or self.logs_access:
@@ -199,9 +210,17 @@ cdef class Ending(Sender):
             self.wake()
         return 0
 
+    cdef int offer(self, int fd, Entry* e) except -1:
+        """Gives the kernel what waits for it, of a connection that may be at work."""
+        if self.cork_fd == fd:
+            return self.uncork(fd, e)
+        if e.more != NULL and e.more.output.bytes and not e.interest & 4:
+            return self.flush(fd, e)
+        return 0
+
     cdef int log_access(self, int fd, Connection connection, object close) except -1:
         cdef Meter* meter = &self.meters[fd]
-        self.front.ended(connection, close, meter.bytes_in, meter.bytes_out, <uint32_t>(self.now - meter.opened_ms) / 1000.0)
+        self.front.ended(connection, close, meter.bytes_in, max(<int64_t>0, meter.bytes_out), <uint32_t>(self.now - meter.opened_ms) / 1000.0)
         return 0
 
     # ---- what never became a WebSocket
@@ -214,10 +233,16 @@ cdef class Ending(Sender):
 
     cdef int handshake_lost(self, Entry* e, object cause) except -1:
         """The end before a whole request; no failure where one was answered and nothing of a next has come."""
-        if not e.flags & RESTARTED or e.more != NULL and e.more.input_size:
+        if not e.flags & ANSWERED or e.more != NULL and e.more.input_size:
             return self.handshake_over(cause)
         self.row[C_PENDING] -= 1
         return self.count_close(Cause.HTTP_ANSWERED)
+
+    cdef int answered_over(self, int fd, Entry* e) except -1:
+        """They asked all they will, and were answered; the end of the last answer may still wait."""
+        self.handshake_lost(e, Cause.HTTP_ANSWERED)
+        self.linger(fd, e)
+        return self.settle_lingering(fd)
 
     cdef int part(self, Entry* e) except -1:
         """Parts a Stream from its connection; `lost` follows when no handler runs."""
@@ -225,7 +250,8 @@ cdef class Ending(Sender):
         e.more.pipe = NULL
         e.phase = HANDSHAKE
         e.flags &= ~(HELD | OVER)
-        self.deferred.append(("lost", pipe.stream.lost, None, None))
+        self.deferred.append(("lost", pipe.stream.lost, None, pipe))
+        pipe.address = self.address(pipe.fd, e)
         pipe.entry = NULL
         pipe.stream = None
         Py_DECREF(pipe)

@@ -34,7 +34,7 @@ cdef extern from "sys/socket.h" nogil:
     ssize_t sendmsg(int fd, const msghdr* message, int flags)
     int shutdown(int fd, int how)
     int getsockopt(int fd, int level, int name, void* value, socklen_t* size)
-    enum: SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR, SHUT_RDWR, AF_INET, AF_INET6, SOL_SOCKET, SO_ERROR
+    enum: SOCK_NONBLOCK, SOCK_CLOEXEC, MSG_NOSIGNAL, SHUT_WR, SHUT_RDWR, AF_UNIX, AF_INET, AF_INET6, SOL_SOCKET, SO_ERROR
 
 cdef extern from "netinet/in.h" nogil:
     cdef struct in_addr:
@@ -62,7 +62,7 @@ cdef extern from "sys/mman.h" nogil:
 
 cdef extern from "sys/ioctl.h" nogil:
     int ioctl(int fd, unsigned long request, ...)
-    enum: FIONREAD
+    enum: FIONREAD, TIOCOUTQ
 
 cdef extern from "sys/resource.h" nogil:
     cdef struct rlimit:

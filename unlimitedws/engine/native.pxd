@@ -5,7 +5,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from unlimitedws.engine.clock cimport Clock
 from unlimitedws.engine.codec cimport Reader
 from unlimitedws.engine.connection cimport Connection
-from unlimitedws.engine.kernel cimport epoll_event, sockaddr_storage
+from unlimitedws.engine.kernel cimport epoll_event, sockaddr_storage, socklen_t
 from unlimitedws.engine.table cimport Entry
 
 cdef enum:
@@ -34,12 +34,15 @@ cdef class Engine(Clock):
     cdef int run_lines(self) except -1
     cdef int watch_listener(self, int fd) except -1
     cdef int accept_batch(self, int listener) except -1
-    cdef int admit(self, int fd, sockaddr_storage* address, uint32_t flags, object tls) except -1
+    cdef int admit(self, int fd, sockaddr_storage* address, socklen_t size, uint32_t flags, object tls) except -1
     cdef int turn_away(self, int fd, Entry* e) except -1
     cdef int pause_accepting(self, int why) except -1
     cdef int resume_accepting(self) except -1
     cdef int readable(self, int fd, Entry* e) except -1
-    cdef bint metered(self, int fd, Entry* e, size_t n) except -1
+    cdef int meter_input(self, int fd, Entry* e, size_t n) except -1
+    cdef bint has_said_all(self, Entry* e) noexcept
+    cdef int gone(self, int fd, Entry* e) except -1
+    cdef int peer_left(self, int fd, Entry* e, int failed) except -1
     cdef int readable_while_paused(self, int fd, Entry* e, uint32_t events) except -1
     cdef int stream_ended(self, int fd, Entry* e, int failed) except -1
     cdef bint keeps(self, Entry* e, uint8_t* at, uint8_t* end) noexcept

@@ -32,6 +32,7 @@ from unlimitedws.engine.codec cimport Event, Reader
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.kernel cimport *
 from unlimitedws.engine.output cimport block_release, blocks_held
+from unlimitedws.engine.pipe cimport Pipe
 from unlimitedws.engine.table cimport *
 
 from unlimitedws.engine.connection import Connection  # the public name
@@ -60,6 +61,14 @@ def native_blocks():
 cdef int raise_pending() except -1:
     """Turns an error that C code left pending into an exception of this language."""
     return -1
+
+
+cdef str unix_name(sockaddr_storage* address, socklen_t size):
+    """The path a Unix peer is bound to, "@" and its name for an abstract one, "" for none (unix(7))."""
+    cdef bytes name = (<char*>address)[sizeof(address.ss_family):size] if size > sizeof(address.ss_family) else b""
+    if name.startswith(b"\0"):
+        return "@" + os.fsdecode(name[1:]) if len(name) > 1 else ""
+    return os.fsdecode(name.partition(b"\0")[0])
 
 
 @cython.final
@@ -142,11 +151,26 @@ cdef class Engine(Clock):
         if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
             if e.flags & PAUSED and may_pause(e):
                 self.readable_while_paused(fd, e, events)
+            elif events & (EPOLLHUP | EPOLLERR) and self.has_said_all(e):
+                self.gone(fd, e)
             else:
                 self.readable(fd, e)
         if self.deferred:
             self.run_deferred()
         return 0
+
+    cdef bint has_said_all(self, Entry* e) noexcept:
+        """Whether they ended their side before, so that reading would only give that end once more."""
+        return e.phase == STREAM and (<Pipe>e.more.pipe).has_ended or e.phase == LINGER and e.flags & HALF_CLOSED != 0
+
+    cdef int gone(self, int fd, Entry* e) except -1:
+        """They had ended their side, and now the connection is over."""
+        cdef int failed = 0
+        cdef socklen_t size = sizeof(failed)
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &size)
+        if failed == ECONNRESET or failed == EPIPE or e.flags & BROKEN:
+            return self.lose(fd, e, Cause.PEER_RESET)
+        return self.lose(fd, e, Cause.NETWORK_ERROR if failed else Cause.PEER_EOF)
 
     cdef int run_ready(self) except -1:
         """Goes on with the connections that had more input than one turn allows, or were released."""
@@ -222,10 +246,10 @@ cdef class Engine(Clock):
                 self.count_close(Cause.LIMIT)
                 os_close(fd)
                 continue
-            self.admit(fd, &address, flags, tls)
+            self.admit(fd, &address, size, flags, tls)
         return 0
 
-    cdef int admit(self, int fd, sockaddr_storage* address, uint32_t flags, object tls) except -1:
+    cdef int admit(self, int fd, sockaddr_storage* address, socklen_t size, uint32_t flags, object tls) except -1:
         cdef Entry* e = &self.table[fd]
         cdef epoll_event event
         self.next_id += 1
@@ -233,13 +257,12 @@ cdef class Engine(Clock):
         event.events = EPOLLIN
         event.data.u64 = (e.id & 0x7FFFFFFF) << 32 | <uint32_t>fd
         if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:  # max_user_watches, or memory
-            e.id = 0
-            self.row[C_REFUSED] += 1
-            os_close(fd)
-            return 0
+            return self.turn_away(fd, e)
         e.phase = HANDSHAKE
         e.interest = 1
         e.flags = flags
+        if address.ss_family == AF_UNIX:
+            self.set_address(fd, e, unix_name(address, size))
         e.seen_ms = e.active_ms = self.now
         if address.ss_family == AF_INET:
             e.ipv4 = (<sockaddr_in*>address).sin_addr.s_addr
@@ -262,9 +285,10 @@ cdef class Engine(Clock):
         return 0
 
     cdef int turn_away(self, int fd, Entry* e) except -1:
-        """The gate does not want it: closed at once, before a row is counted."""
+        """The gate does not want it, or epoll cannot take it: closed at once, before a row is counted."""
         self.row[C_REFUSED] += 1
         self.count_close(Cause.LIMIT)
+        self.names.pop(fd, None)
         memset(e, 0, sizeof(Entry))
         os_close(fd)
         return 0
@@ -322,11 +346,13 @@ cdef class Engine(Clock):
     cdef int take(self, int fd, Entry* e, size_t kept, size_t n) except -1:
         """Input for whoever the connection belongs to: `n` bytes in the buffer, behind what was kept."""
         if e.phase == HANDSHAKE:
+            if e.flags & ANSWERED and kept == 0:
+                e.active_ms = self.now  # the deadline of a request begins with it
             return self.read_head(fd, e, kept + n, kept)
         if e.phase == STREAM:
             return self.feed(fd, e, self.buffer[:n])
-        if self.meters != NULL and self.metered(fd, e, n):
-            return 0
+        if self.meters != NULL:
+            self.meter_input(fd, e, n)
         return self.consume(fd, e, self.buffer, self.buffer + n)
 
     cdef int take_secure(self, int fd, Entry* e, size_t kept, size_t n) except -1:
@@ -341,10 +367,13 @@ cdef class Engine(Clock):
             return self.stream_ended(fd, e, 0)
         return 0
 
-    cdef bint metered(self, int fd, Entry* e, size_t n) except -1:
-        """Counts what came; whether it is thrown away, because its rate was too high and the policy is to close."""
+    cdef int meter_input(self, int fd, Entry* e, size_t n) except -1:
         self.meters[fd].bytes_in += n
-        return self.rated and self.charge(fd, e, 0, n) and e.phase != OPEN
+        if self.rated and e.phase == OPEN:
+            if self.cork_fd != fd:
+                self.begin(fd)
+            self.charge(fd, e, 0, n)
+        return 0
 
     cdef int readable_while_paused(self, int fd, Entry* e, uint32_t events) except -1:
         """Input for a connection that must wait: leave it in the kernel, but notice the end."""
@@ -362,17 +391,24 @@ cdef class Engine(Clock):
                 return self.stream_ended(fd, e, 0)
         return self.read_off(fd, e)
 
+    cdef int peer_left(self, int fd, Entry* e, int failed) except -1:
+        """In LINGER: they said all they will. What waits for them still leaves, unless they are gone altogether."""
+        if failed or e.flags & (BROKEN | HALF_CLOSED) or e.more == NULL or e.more.output.bytes == 0:
+            return self.end(fd, e)
+        e.flags |= HALF_CLOSED
+        return self.ask(fd, e, e.interest & 4)
+
     cdef int stream_ended(self, int fd, Entry* e, int failed) except -1:
         """recv gave nothing more. failed: an errno, or 0 for the end of the stream."""
         if e.phase == LINGER:
-            return self.end(fd, e)
-        if e.phase == STREAM and failed == 0 and e.interest & 3:
-            return self.stream_half_closed(fd, e)
+            return self.peer_left(fd, e, failed)
+        if e.phase == STREAM and failed == 0 and not e.flags & BROKEN:
+            return 0 if (<Pipe>e.more.pipe).has_ended else self.stream_half_closed(fd, e)
+        if e.phase == HANDSHAKE and failed == 0 and e.flags & ANSWERED and (e.more == NULL or e.more.input_size == 0):
+            return self.answered_over(fd, e)
         if failed == 0 and e.flags & BROKEN or failed in (ECONNRESET, EPIPE):
             return self.lose(fd, e, Cause.PEER_RESET)
         return self.lose(fd, e, Cause.NETWORK_ERROR if failed else Cause.PEER_EOF)
-
-    # ---- the handshake
 
     # ---- frames
 
@@ -393,6 +429,10 @@ cdef class Engine(Clock):
             if kind == codec.TEXT or kind == codec.BINARY:
                 self.row[C_MESSAGES_IN] += 1
                 event.code = 1007
+                if event.compressed and e.phase != OPEN:  # it may be rubbish, and nobody wants it
+                    if event.assembled:
+                        codec.message_taken(reader)
+                    continue
                 if event.compressed:
                     payload = self.inflated(fd, e, kind, &event)
                 else:
@@ -601,7 +641,7 @@ cdef class Engine(Clock):
         self.now = clock_ms()
         for fd in range(self.drain_hand, self.highest + 1):
             e = &self.table[fd]
-            if e.phase == HANDSHAKE or e.phase == STREAM:
+            if e.phase == HANDSHAKE:
                 self.lose(fd, e, Cause.DRAIN)
             elif e.phase == OPEN:
                 if at_most <= 0:

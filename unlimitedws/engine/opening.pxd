@@ -9,7 +9,7 @@ from unlimitedws.engine.table cimport Entry
 
 cdef class Opening(Ending):
     cdef list connect_hooks
-    cdef list guarded                   # by endpoint: whether Front.admit is asked
+    cdef list endpoints                 # of which `guarded` says whether Front.admit is asked, and may change
     cdef uint8_t* buffer                # what was read; shared by all connections
     cdef size_t receive_bytes, head_bytes
     cdef uint32_t ping_ms
@@ -38,7 +38,7 @@ cdef class Opening(Ending):
     # What Clock and the engine give.
     cdef int take(self, int fd, Entry* e, size_t kept, size_t n) except -1
     cdef int take_secure(self, int fd, Entry* e, size_t kept, size_t n) except -1
-    cdef int start_meter(self, int fd) except -1
+    cdef int start_meter(self, int fd, Py_ssize_t received, Py_ssize_t response) except -1
     cdef int consume(self, int fd, Entry* e, uint8_t* at, uint8_t* end) except -1
     cdef bint is_stalled(self, Entry* e) except -1
     cdef int wait_for_room(self, int fd, Entry* e) except -1

@@ -8,7 +8,6 @@ the connection over until it knows."""
 import binascii
 import hashlib
 from functools import partial
-from ssl import SSLError
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
@@ -38,6 +37,7 @@ cdef bytes GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1
 cdef bytes SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
+cdef Py_ssize_t ACCEPT_BYTES = PyBytes_GET_SIZE(SWITCHING) + 28 + 4  # a whole 101 of ours
 cdef object sha1 = partial(hashlib.sha1, usedforsecurity=False)
 
 
@@ -46,7 +46,7 @@ cdef class Opening(Ending):
         Ending.__init__(self, config, front, row, call_soon, call_soon_threadsafe)
         endpoints = front.endpoints
         self.connect_hooks = [endpoint.on_connect for endpoint in endpoints]
-        self.guarded = [endpoint.guarded for endpoint in endpoints]
+        self.endpoints = list(endpoints)
         self.receive_bytes, self.head_bytes = config.receive_bytes, config.head_bytes
         # Half a request head or preface is put in front of what is read next.
         self.buffer = <uint8_t*>malloc(self.receive_bytes + max(self.head_bytes, <size_t>MOST_PREFACE) + MOST_RECORD)
@@ -91,7 +91,7 @@ cdef class Opening(Ending):
         if head > 0:
             target = request.target[:request.target_size]
             route = self.find_route(target)
-            if route >= 0 and self.guarded[self.routes.routes[route].endpoint]:
+            if route >= 0 and self.endpoints[self.routes.routes[route].endpoint].guarded:
                 pipe = self.pipe(fd, e)
                 path = <object>self.routes.routes[route].path
                 verdict = self.front.admit(self.buffer[:head], target, path, self.routes.routes[route].endpoint, pipe)
@@ -185,7 +185,7 @@ cdef class Opening(Ending):
         self.row[C_OPENED] += 1
         self.row[C_OPEN] += 1
         if self.meters != NULL:
-            self.start_meter(fd)
+            self.start_meter(fd, end - rest, ACCEPT_BYTES if verdict is None else len(verdict.response))
         hook = self.connect_hooks[self.endpoint(e)]
         if hook is not None or verdict is not None:
             connection = self.connection(fd, e)
@@ -220,7 +220,7 @@ cdef class Opening(Ending):
         tls = self.secured[fd]
         try:
             plain = tls.open((self.buffer + kept)[:n])
-        except SSLError:
+        except OSError:  # ssl.SSLError is one; the context's files may have another
             return self.tls_failed(fd, e, tls)
         self.send_now(fd, e, tls.take())
         n = PyBytes_GET_SIZE(plain)
@@ -282,14 +282,17 @@ cdef class Opening(Ending):
             self.feed(fd, e, self.take_input(e, b""))
             if e.id != id or e.phase != STREAM:
                 return 0
-        return self.read_off(fd, e) if e.flags & (PAUSED | HALF_CLOSED) else self.read_on(fd, e)
+        if e.flags & PAUSED:
+            return self.read_off(fd, e)
+        return self.ask(fd, e, e.interest & 4) if (<Pipe>e.more.pipe).has_ended else self.read_on(fd, e)
 
     cdef int stream_half_closed(self, int fd, Entry* e) except -1:
         """They said all they will; they can still be answered."""
         cdef uint64_t id = e.id
-        stream = (<Pipe>e.more.pipe).stream
-        e.flags |= HALF_CLOSED
-        self.ask(fd, e, e.interest & 4)
+        cdef Pipe pipe = <Pipe>e.more.pipe
+        stream = pipe.stream
+        pipe.has_ended = True
+        self.ask(fd, e, e.interest & 4)  # epoll would tell of their end again and again
         try:
             stream.ended()
         except BaseException as error:
@@ -346,22 +349,22 @@ cdef class Opening(Ending):
             else:
                 self.upgrade(fd, e, verdict, NULL, NULL)
                 if e.id == id and e.phase == OPEN and data:
+                    if self.meters != NULL:
+                        self.meters[fd].bytes_in += PyBytes_GET_SIZE(data)
                     self.go_on(fd, e, data)
         finally:
             self.leave_turn(running)
         return 0
 
     cdef int pipe_restart(self, int fd, Entry* e, bytes data) except -1:
+        cdef bint has_ended = (<Pipe>e.more.pipe).has_ended
         data = self.take_input(e, data)
         self.part(e)
         self.row[C_HTTP] += 1
-        e.flags |= RESTARTED
+        e.flags = e.flags & ~HALF_CLOSED | ANSWERED
         e.active_ms = clock_ms()
-        if e.flags & HALF_CLOSED and not data:
-            self.row[C_PENDING] -= 1
-            self.count_close(Cause.HTTP_ANSWERED)
-            self.linger(fd, e)
-            return self.settle_lingering(fd)
+        if has_ended and not data:
+            return self.answered_over(fd, e)
         if PyBytes_GET_SIZE(data) > <Py_ssize_t>self.receive_bytes:  # behind a request that was answered already
             return self.lose(fd, e, Cause.HANDSHAKE_REFUSED)
         if e.more.output.bytes > self.high_water:
@@ -378,6 +381,7 @@ cdef class Opening(Ending):
 
     cdef int pipe_close(self, int fd, Entry* e) except -1:
         self.part(e)
+        e.flags |= ANSWERED
         self.handshake_over(Cause.HTTP_ANSWERED)
         self.linger(fd, e)
         return self.settle_lingering(fd)
@@ -407,7 +411,7 @@ cdef class Opening(Ending):
     cdef int take_secure(self, int fd, Entry* e, size_t kept, size_t n) except -1:
         raise NotImplementedError
 
-    cdef int start_meter(self, int fd) except -1:
+    cdef int start_meter(self, int fd, Py_ssize_t received, Py_ssize_t response) except -1:
         raise NotImplementedError
 
     cdef int consume(self, int fd, Entry* e, uint8_t* at, uint8_t* end) except -1:

@@ -12,5 +12,6 @@ cdef class Pipe:
     cdef uint64_t id
     cdef object stream
     cdef object address         # after the end
+    cdef bint has_ended         # the stream was told that the peer ended its side
 
     cdef bint is_streaming(self) noexcept

@@ -63,6 +63,7 @@ cdef class Sender(Table):
     cdef int blocked(self, int fd, Entry* e) except -1
     cdef int fell(self, int fd, Entry* e) except -1
     cdef int drained(self, int fd, Entry* e) except -1
+    cdef void note_progress(self, Entry* e) noexcept
     cdef int discard_output(self, int fd, Entry* e) except -1
     cdef int pong(self, int fd, Entry* e, uint8_t* payload, size_t size) except -1
     cdef bint publish_to(self, object connection, uint32_t start, uint32_t size) except -1

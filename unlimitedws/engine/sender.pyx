@@ -125,6 +125,8 @@ cdef class Sender(Table):
 
     cdef bytes seal(self, int fd, Entry* e, bytes data):
         """The records of what is to be sent."""
+        if self.meters != NULL:
+            self.meters[fd].bytes_out += PyBytes_GET_SIZE(data)
         try:
             return self.secured[fd].seal(data)
         except SSLError:  # OpenSSL gave up on this connection before
@@ -435,7 +437,7 @@ cdef class Sender(Table):
             e.seen_ms = self.now
             e.flags &= ~PINGED
             if e.more != NULL:
-                e.more.moved_ms = self.now
+                self.note_progress(e)
         if e.more != NULL and e.more.output.bytes:
             return self.blocked(fd, e)
         return self.drained(fd, e)
@@ -443,7 +445,7 @@ cdef class Sender(Table):
     cdef int blocked(self, int fd, Entry* e) except -1:
         """The kernel takes no more: wait for room, and read no more from a peer that does not read."""
         if not e.interest & 4:
-            e.more.moved_ms = self.now
+            self.note_progress(e)
             self.ask(fd, e, e.interest | 4)
         if may_pause(e) and e.more.output.bytes > self.high_water:
             e.flags |= OVER
@@ -463,7 +465,7 @@ cdef class Sender(Table):
                 if hook is not None:
                     self.deferred.append(("on_drain", hook, self.connection(fd, e), None))
             elif e.phase == STREAM:
-                self.deferred.append(("drained", (<Pipe>more.pipe).stream.drained, None, None))
+                self.deferred.append(("drained", (<Pipe>more.pipe).stream.drained, None, <Pipe>more.pipe))
             if may_pause(e):
                 self.make_ready(fd, e)
                 self.wake()
@@ -479,7 +481,7 @@ cdef class Sender(Table):
         if e.phase == LINGER:
             if e.flags & SECURE and self.part_tls(fd, e):
                 return 0
-            if e.flags & (FINAL | BROKEN):
+            if e.flags & (FINAL | BROKEN | HALF_CLOSED):
                 return self.end(fd, e)
             if not e.flags & SHUT:
                 e.flags |= SHUT
@@ -488,6 +490,9 @@ cdef class Sender(Table):
         elif e.more != NULL:
             self.tidy(fd, e)
         return 0
+
+    cdef void note_progress(self, Entry* e) noexcept:
+        e.more.moved_ms, e.more.left = self.now, 0x7FFFFFFF
 
     cdef int discard_output(self, int fd, Entry* e) except -1:
         e.flags &= ~RANGED

@@ -34,12 +34,13 @@ cdef enum:              # Entry.flags
     V6 = 1024
     FINAL = 2048        # in LINGER: end as soon as the output is gone
     SHUT = 4096         # in LINGER: our side of the stream is shut
-    RESTARTED = 8192    # an HTTP request was answered before
+    ANSWERED = 8192     # an HTTP request was answered
     PREFACE = 16384     # a proxy's preface stands before the request
     SECURE = 32768      # TLS
     THROTTLED = 65536   # sent more than its rate allows: no reading
     UNGATED = 131072    # the gate does not count it
     DEFLATE = 262144    # permessage-deflate was agreed
+    UNIX = 524288       # no IP address
 
 cdef enum:
     PAUSED = HELD | STALLED | OVER | READY | THROTTLED
@@ -71,6 +72,7 @@ cdef struct Unfinished:
     PyObject* close         # in CLOSING: the Close that on_close will get, but for `clean`
     PyObject* pipe          # in STREAM
     uint32_t moved_ms       # when waiting output last made progress, or began to wait
+    int left                # bytes the peer had not acknowledged when that was looked at
     uint32_t thrown_away
     uint8_t pong_size
     bint pong_waits
@@ -78,8 +80,8 @@ cdef struct Unfinished:
 
 # Of each connection, where a setting asks for it: beside the table, like the addresses of IPv6.
 cdef struct Meter:
-    uint64_t bytes_in
-    uint64_t bytes_out
+    int64_t bytes_in
+    int64_t bytes_out
     double messages         # tokens left (messages_per_s, bytes_per_s)
     double bytes
     uint32_t opened_ms
@@ -127,6 +129,7 @@ cdef class Table:
     cdef Meter* meters                  # NULL where no setting asks for them
     cdef object gate
     cdef dict secured                   # descriptor -> Tls, of SECURE connections
+    cdef dict names                     # descriptor -> name of a Unix peer that has one
     cdef RouteTable routes
     cdef Unfinished* pool
     cdef int pooled
@@ -177,7 +180,7 @@ cdef class Table:
     cdef object address(self, int fd, Entry* e)
     cdef inline void sent(self, int fd, size_t n) noexcept:
         self.row[C_BYTES_OUT] += n
-        if self.meters != NULL:
+        if self.meters != NULL and not self.table[fd].flags & SECURE:
             self.meters[fd].bytes_out += n
     cdef int set_address(self, int fd, Entry* e, object address) except -1
     cdef int end(self, int fd, Entry* e) except -1

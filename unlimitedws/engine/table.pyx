@@ -21,6 +21,9 @@ from unlimitedws.engine.output cimport output_free
 from unlimitedws.engine.routes cimport Route, RouteTable
 
 from unlimitedws.engine import counters
+from unlimitedws.wire import address as addresses
+
+cdef str UNNAMED = addresses.UNIX
 
 cdef enum:
     POOL_KEEPS = 64         # free Unfinished kept
@@ -72,7 +75,7 @@ cdef class Table:
         self.row_view = row
         self.row = &self.row_view[0]
         self.thread = PyThread_get_thread_ident()
-        self.gate, self.secured = front.gate, {}
+        self.gate, self.secured, self.names = front.gate, {}, {}
         self.deferred, self.ready, self.routes = deque(), deque(), RouteTable()
         self.table_room = table_size()
         self.table = <Entry*>reserve(self.table_room * sizeof(Entry))
@@ -154,7 +157,7 @@ cdef class Table:
         return <object>route.path, <object>route.subprotocol, self.address(fd, e)
 
     cdef object address(self, int fd, Entry* e):
-        """(host, port); "" for a Unix socket. An IPv4 peer of an IPv6 listener is shown as IPv4."""
+        """See `wire.address`. An IPv4 peer of an IPv6 listener is shown as IPv4."""
         cdef char text[64]
         cdef uint8_t* v6
         if e.flags & V6:
@@ -163,8 +166,8 @@ cdef class Table:
                 inet_ntop(AF_INET, v6 + 12, text, sizeof(text))
             else:
                 inet_ntop(AF_INET6, v6, text, sizeof(text))
-        elif e.port == 0 and e.ipv4 == 0:
-            return ""
+        elif e.flags & UNIX:
+            return self.names.get(fd, UNNAMED)
         else:
             inet_ntop(AF_INET, &e.ipv4, text, sizeof(text))
         return (<bytes>text).decode(), e.port
@@ -173,9 +176,13 @@ cdef class Table:
         """Takes the address a proxy told of. Raises ValueError for what is neither IPv4 nor IPv6 nor text of a Unix socket."""
         cdef uint8_t parsed[16]
         cdef bytes host
-        e.flags &= ~V6
+        e.flags &= ~(V6 | UNIX)
         e.ipv4, e.port = 0, 0
+        self.names.pop(fd, None)
         if isinstance(address, str):
+            e.flags |= UNIX
+            if address and address != UNNAMED:
+                self.names[fd] = address
             return 0
         host, e.port = address[0].encode(), address[1]
         if inet_pton(AF_INET, PyBytes_AS_STRING(host), parsed) == 1:
@@ -277,6 +284,8 @@ cdef class Table:
             self.gate.leave(self.address(fd, e))
         if e.flags & SECURE:
             self.secured.pop(fd, None)
+        if e.flags & UNIX:
+            self.names.pop(fd, None)
         if e.more != NULL:
             self.return_unfinished(e)
         shutdown(fd, SHUT_RDWR)

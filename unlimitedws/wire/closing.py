@@ -16,6 +16,7 @@ PROTOCOL_ERROR = 1002
 NO_STATUS = 1005  # never sent: a Close frame without a code (section 7.1.5)
 ABNORMAL = 1006  # never sent: no Close frame at all (section 7.1.5)
 INVALID_DATA = 1007
+POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 SERVICE_RESTART = 1012  # IANA registry

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from unlimitedws.engine.tls import Tls
 
 READERS_KEPT = 64
-POLICY_VIOLATION = 1008  # RFC 6455, section 7.4.1
 
 Hook = Callable[..., object]
 Deferred = tuple[str, Hook, Any, tuple[Any, ...]]

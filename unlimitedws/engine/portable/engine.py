@@ -12,7 +12,7 @@ from typing import Any
 from unlimitedws.engine.contract import EVENTS_PER_BATCH, Front
 from unlimitedws.engine.portable.accepting import Acceptor
 from unlimitedws.engine.portable.connection import Connection, Message, pack_message
-from unlimitedws.engine.portable.core import POLICY_VIOLATION, Hook
+from unlimitedws.engine.portable.core import Hook
 from unlimitedws.engine.portable.hand import Hand
 from unlimitedws.engine.portable.output import Output
 from unlimitedws.engine.portable.posting import Posting
@@ -24,9 +24,8 @@ from unlimitedws.engine.portable.table import (
     PAUSED,
     READY,
     STALLED,
-    STREAM,
 )
-from unlimitedws.wire.closing import Cause, Close, pack_close
+from unlimitedws.wire.closing import POLICY_VIOLATION, Cause, Close, pack_close
 
 EXPIRED = Close(POLICY_VIOLATION, "expired", Cause.EXPIRED, False)
 
@@ -269,7 +268,7 @@ class Engine(Reading):
         phases = self.table.phases
         self.now = time.monotonic()
         for fd in range(self._drain_hand, len(phases)):
-            if phases[fd] in (HANDSHAKE, STREAM):
+            if phases[fd] == HANDSHAKE:
                 self.lose(fd, Cause.DRAIN)
             elif phases[fd] == OPEN:
                 if at_most <= 0:

@@ -6,7 +6,7 @@ import sys
 
 from unlimitedws.engine.contract import MESSAGES_PER_TURN
 from unlimitedws.engine.portable.connection import Connection
-from unlimitedws.engine.portable.core import POLICY_VIOLATION, Hook
+from unlimitedws.engine.portable.core import Hook
 from unlimitedws.engine.portable.ending import Ending
 from unlimitedws.engine.portable.pipe import Pipe
 from unlimitedws.engine.portable.table import (
@@ -23,7 +23,7 @@ from unlimitedws.engine.portable.table import (
     STALLED,
     STREAM,
 )
-from unlimitedws.wire.closing import Cause, Close, pack_close
+from unlimitedws.wire.closing import POLICY_VIOLATION, Cause, Close, pack_close
 from unlimitedws.wire.frames import Event
 
 MESSAGES = ("text", "binary", "compressed")
