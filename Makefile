@@ -66,6 +66,9 @@ fuzz: $(VENV)/.test $(VENV)/.native  ## the coverage-guided fuzzer on the codec,
 bench: $(VENV)/.test $(VENV)/.native  ## the figures of docs/performance.md, on this machine
 	PYTHON=$(PY) tests/bench/run $(ARGS)
 
+bench-door: $(VENV)/.test $(VENV)/.native  ## the figures of the front door: hooks, slow hooks, a siege
+	$(PY) -m tests.bench.door $(ARGS)
+
 autobahn: $(VENV)/.test $(VENV)/.native  ## the Autobahn test suite
 	PYTHON=$(PY) tests/autobahn/run $(ARGS)
 

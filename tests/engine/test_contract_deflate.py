@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import sys
 import zlib
 from collections.abc import Callable
 from threading import Thread
@@ -359,3 +361,26 @@ def test_the_terms_of_the_shared_compressor_are_those_of_the_wire(drive: Drive) 
     driver.until(lambda: client.read())
     assert client.frames == [(True, LONG.encode())]
     assert len(Compressor(9, 3).compress(LONG.encode())) < len(LONG) // 3
+
+
+def test_an_idle_connection_with_it_costs_what_a_plain_one_does(drive: Drive) -> None:
+    assert blocks_of_a_hundred(drive, OFFER) - blocks_of_a_hundred(drive) < 50
+
+
+def blocks_of_a_hundred(drive: Drive, *offer: str) -> int:
+    """Blocks of Python's allocator that a hundred connections more take, each at rest after one echo."""
+    driver = start(drive, on_message=lambda connection, message: connection.send(message), deflate_threshold_bytes=0)
+    payload = zlib.compress(LONG.encode(), wbits=-12)
+    frame = pack(TEXT, payload, rsv=RSV1) if offer else pack(TEXT, LONG.encode())
+    taken = []
+    for _ in range(2):
+        for _ in range(100):
+            peer = driver.connect("/", *offer)
+            peer.say(frame)
+            driver.until(lambda peer=peer: peer.frames)
+            peer.frames.clear()
+        gc.collect()
+        taken.append(sys.getallocatedblocks())
+    assert driver.count("buffers_held") == 0
+    assert driver.count("messages_out") == 200
+    return taken[1] - taken[0]

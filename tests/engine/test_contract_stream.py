@@ -458,6 +458,28 @@ def test_a_drain_leaves_streams_and_a_close_cuts_them(drive: Drive) -> None:
     assert counts(driver, "closes_drain") == (1,)
 
 
+@pytest.mark.parametrize("ends", [False, True], ids=["upgraded", "refused"])
+def test_a_handler_may_decide_on_another_connection_between_its_own_answers(drive: Drive, ends: bool) -> None:
+    stream = Told()
+
+    def on_message(connection: Any, message: Any) -> None:
+        connection.send("before")
+        stream.pipe.answer(handshake.refusal(403, "no") if ends else upgrade(), pack(TEXT, b"early"))
+        connection.send("after")
+
+    driver = drive(on_message=on_message, guarded=True)
+    driver.front.streams[b"/stream"] = lambda: stream
+    driver.front.paths[b"/stream"] = ("/stream", 0)
+    asked = ask(driver)
+    driver.until(lambda: stream.pipe)
+    talking = driver.connect()
+    talking.text("decide")
+    driver.until(lambda: len(talking.messages) == 2)
+    assert talking.messages == ["before", "after"]
+    driver.until(lambda: asked.head)
+    assert asked.status == (403 if ends else 101)
+
+
 def test_the_engine_sets_no_deadline_to_a_stream(drive: Drive) -> None:
     stream = Told()
     driver = served(drive, stream, handshake_timeout_s=0.1, idle_timeout_s=0.1, ping_interval_s=0.1, ping_timeout_s=0.1)

@@ -467,6 +467,10 @@ cdef class Engine(Clock):
             if kind == codec.PING:
                 if e.phase == OPEN:
                     self.pong(fd, e, event.data, event.size)
+                handled += 1  # a flood of Pings has its turns, like one of messages
+                if at < end and e.phase == OPEN and handled >= MESSAGES_PER_TURN and self.must_wait(fd, e, handled):
+                    self.keep_input(e, at, end)
+                    break
             elif kind == codec.CLOSE:
                 self.peer_closed(fd, e, event.code, event.data[:event.size].decode() if event.size else "", at == end)
                 at = end

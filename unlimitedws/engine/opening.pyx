@@ -337,9 +337,14 @@ cdef class Opening(Ending):
     cdef int pipe_answer(self, int fd, Entry* e, object verdict, bytes data) except -1:
         cdef uint64_t id = e.id
         cdef bint running = self.running
+        cdef int at_work = self.cork_fd
+        cdef uint64_t at_work_id = 0
         self.running = True
         if not running:
             self.now = clock_ms()
+        if at_work >= 0 and at_work != fd:  # another connection's handler brought this about: its answers leave first
+            at_work_id = self.table[at_work].id
+            self.uncork(at_work, &self.table[at_work])
         try:
             data = self.take_input(e, data)
             self.part(e)
@@ -353,6 +358,8 @@ cdef class Opening(Ending):
                         self.meters[fd].bytes_in += PyBytes_GET_SIZE(data)
                     self.go_on(fd, e, data)
         finally:
+            if at_work_id and self.table[at_work].id == at_work_id:
+                self.begin(at_work)
             self.leave_turn(running)
         return 0
 
