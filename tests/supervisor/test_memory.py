@@ -13,24 +13,32 @@ from tests.peer import BINARY, pack, request
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import Running, marked, until
 
-FEW, MANY = 1_000, 6_000
+CROWDS = (1_000, 6_000, 11_000)
+STEADY = 6
+"""Samples in which nothing moved: longer than the supervisor's rounds."""
+
 MOST_BYTES = {"native": 64, "portable": 600}
 """For one idle connection after one echo, over all processes: the project's promise."""
 
 
 @pytest.mark.skipif("UNLIMITEDWS_TEST_SANITIZED" in os.environ, reason="a sanitizer's own memory is what would be measured")
 def test_an_idle_connection_costs_almost_nothing_and_a_crowd_that_left_nothing(run: Run, engine_name: str) -> None:
-    server = run(workers=1, engine=engine_name).ready()
-    crowd = join(server, FEW)
-    few = settled(server)
-    crowd += join(server, MANY - FEW)
-    many = settled(server)
-    assert server.stats["total"]["connections_open"] == MANY
-    assert (many - few) / (MANY - FEW) <= MOST_BYTES[engine_name]
+    # These clients answer no Ping, and must stay however long the test takes.
+    server = run(workers=1, engine=engine_name, ping_timeout_s=600).ready()
+    crowd: list[socket.socket] = []
+    held = []
+    for count in CROWDS:
+        crowd += join(server, count - len(crowd))
+        held.append(settled(server))
+    assert server.stats["total"]["connections_open"] == CROWDS[-1]
+    # What a busy machine makes a process do once (a larger queue of the loop, say) disturbs one of the two slopes;
+    # what a connection costs is in both.
+    slopes = [(held[i + 1] - held[i]) / (CROWDS[i + 1] - CROWDS[i]) for i in range(2)]
+    assert min(slopes) <= MOST_BYTES[engine_name]
     for peer in crowd:
         peer.close()
     until(lambda: server.stats["total"]["connections_open"] == 0)
-    assert until(lambda: anonymous(server) <= few * 1.05 + 2e6)
+    assert until(lambda: anonymous(server) <= held[0] * 1.05 + 2e6)
 
 
 def join(server: Running, count: int) -> list[socket.socket]:
@@ -51,15 +59,16 @@ def join(server: Running, count: int) -> list[socket.socket]:
 
 
 def settled(server: Running) -> int:
-    """The memory once it has stopped moving: allocators and the stats endpoint take and give back a little."""
-    seen = [0]
+    """The memory once it has stopped moving: what the supervisor does for the first time in its first seconds (looking
+    at its workers, at the machine's memory) takes some that is no connection's."""
+    seen: list[int] = []
 
     def steady() -> bool:
-        time.sleep(0.3)
+        time.sleep(0.4)
         seen.append(anonymous(server))
-        return len(seen) > 3 and max(seen[-3:]) == min(seen[-3:])
+        return len(seen) >= STEADY and max(seen[-STEADY:]) - min(seen[-STEADY:]) <= 8192
 
-    until(steady)
+    until(steady, timeout_s=60)
     return seen[-1]
 
 
