@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.fronts import House
-from tests.peer import request
+from tests.peer import KEY, request
 from tests.pipes import Pipe
 from unlimitedws.engine.contract import Refusal, Upgrade
 from unlimitedws.handlers import Handlers
@@ -76,7 +76,7 @@ def test_any_other_request_is_refused(given: Any, head: bytes, status: bytes) ->
 def test_a_request_that_breaks_the_server_itself_gets_500_and_a_line(caplog: pytest.LogCaptureFixture) -> None:
     def answers(house: House) -> list[Any]:
         house.front._proxies = None  # type: ignore[assignment]  # a mistake of ours, wherever it is
-        return [house.front.answer(request(), Pipe()), house.front.admit(request(), b"/", "/", 0, Pipe())]
+        return [house.front.answer(request(), Pipe()), house.front.admit(request(), KEY, "/", 0, Pipe())]
 
     for answer in fronted(Handlers(), answers):
         assert isinstance(answer, Refusal)
@@ -100,15 +100,13 @@ HEADS = [
 def test_the_fast_path_answers_like_the_full_one(head: bytes, verdict: Any) -> None:
     handlers = Handlers()
     handlers.on_upgrade = lambda request: verdict
-    answer, admitted = fronted(
-        handlers, lambda house: (house.front.answer(head, Pipe()), house.front.admit(head, b"/chat", "/chat", 0, Pipe()))
-    )
+    answer, admitted = fronted(handlers, lambda house: (house.front.answer(head, Pipe()), house.front.admit(head, KEY, "/chat", 0, Pipe())))
     assert admitted == answer
 
 
 def test_compression_is_agreed_on_where_it_is_switched_on_and_offered() -> None:
     head = request("/", "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits")
-    both = lambda house: (house.front.answer(head, Pipe()), house.front.admit(head, b"/", "/", 0, Pipe()))  # noqa: E731
+    both = lambda house: (house.front.answer(head, Pipe()), house.front.admit(head, KEY, "/", 0, Pipe()))  # noqa: E731
     for answer in fronted(Handlers(), both, deflate=True):
         assert answer.deflate is not None
         assert b"\r\nSec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no" in answer.response
@@ -133,7 +131,7 @@ def test_only_what_a_hook_or_a_proxy_or_compression_must_see_is_guarded() -> Non
 def test_the_client_of_a_trusted_proxy_is_the_remote_address() -> None:
     settings = {"trusted_proxies": "192.0.2.1", "forwarded_header": "forwarded"}
     head = request("/", 'Forwarded: for="198.51.100.7:99"')
-    for ask in (lambda house, pipe: house.front.answer(head, pipe), lambda house, pipe: house.front.admit(head, b"/", "/", 0, pipe)):
+    for ask in (lambda house, pipe: house.front.answer(head, pipe), lambda house, pipe: house.front.admit(head, KEY, "/", 0, pipe)):
         assert fronted(Handlers(), lambda house, ask=ask: ask(house, Pipe()), **settings).remote_address[0] == "198.51.100.7"  # type: ignore[misc]
         stranger = Pipe(("203.0.113.9", 1))
         assert fronted(Handlers(), lambda house, ask=ask, pipe=stranger: ask(house, pipe), **settings).remote_address is None  # type: ignore[misc]

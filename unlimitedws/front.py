@@ -75,11 +75,11 @@ class Front:
         except Exception as error:
             return broken(error)
 
-    def admit(self, head: bytes, target: bytes, path: str, endpoint: int, pipe: Pipe) -> Upgrade | Refusal | Stream:
+    def admit(self, head: bytes, key: bytes, path: str, endpoint: int, pipe: Pipe) -> Upgrade | Refusal | Stream:
         """See `contract.Front.admit`. The head was checked: nothing of it is parsed but what is asked for."""
         try:
             extensions = header_lines(head, b"sec-websocket-extensions") if self._deflates else ()
-            return self._decide(head, Asked(key_of(head), path, endpoint, (), extensions), pipe)
+            return self._decide(head, Asked(key, path, endpoint, (), extensions), pipe)
         except Exception as error:
             return broken(error)
 
@@ -128,14 +128,6 @@ class Front:
 
     def accepting_paused(self, why: str) -> None:
         log.warning("accepting is paused: %s; raise the limit of open files (ulimit -n) or run more workers", why)
-
-
-def key_of(head: bytes) -> bytes:
-    """The Sec-WebSocket-Key of a head that a strict parser has accepted: found, not parsed once more."""
-    start = head.find(b"\r\nSec-WebSocket-Key: ") + 21
-    if start > 20 and head[start + 24 : start + 26] == b"\r\n":  # as nearly all clients write it
-        return head[start : start + 24]
-    return header_lines(head, b"sec-websocket-key")[0]
 
 
 def broken(error: Exception) -> Refusal:

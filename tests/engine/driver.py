@@ -62,7 +62,7 @@ class Front:
             return handshake.refuse_plain(found, is_websocket=self.route(found.target) is not None)
         return found
 
-    def admit(self, head: bytes, target: bytes, path: str, endpoint: int, pipe: contract.Pipe) -> Answer:
+    def admit(self, head: bytes, key: bytes, path: str, endpoint: int, pipe: contract.Pipe) -> Answer:
         return self.answer(head, pipe)
 
     def decide(self, asked: handshake.Asked, target: bytes) -> Answer:

@@ -164,8 +164,10 @@ class Front(Protocol):
 
         pipe: tells address and TLS facts; only a Stream may use the rest of it, from `begin` on."""
 
-    def admit(self, head: bytes, target: bytes, path: str, endpoint: int, pipe: Pipe) -> Upgrade | Refusal | Stream:
-        """Like `answer`, for a clean upgrade (`codec.parse_upgrade`) whose endpoint is `guarded`. Never raises."""
+    def admit(self, head: bytes, key: bytes, path: str, endpoint: int, pipe: Pipe) -> Upgrade | Refusal | Stream:
+        """Like `answer`, for a clean upgrade (`codec.parse_upgrade`) whose endpoint is `guarded`. Never raises.
+
+        key: its Sec-WebSocket-Key.  path, endpoint: what `route` said."""
 
     def stream_failed(self, error: BaseException) -> None:
         """A Stream raised: log it. The engine aborts the connection."""

@@ -94,7 +94,7 @@ cdef class Opening(Ending):
             if route >= 0 and self.endpoints[self.routes.routes[route].endpoint].guarded:
                 pipe = self.pipe(fd, e)
                 path = <object>self.routes.routes[route].path
-                verdict = self.front.admit(self.buffer[:head], target, path, self.routes.routes[route].endpoint, pipe)
+                verdict = self.front.admit(self.buffer[:head], request.key[:24], path, self.routes.routes[route].endpoint, pipe)
                 return self.answer(fd, e, pipe, verdict, head, size)
             if route >= 0 and (e.more == NULL or e.more.output.bytes == 0):
                 self.begin(fd)
@@ -187,7 +187,7 @@ cdef class Opening(Ending):
         if self.meters != NULL:
             self.start_meter(fd, end - rest, ACCEPT_BYTES if verdict is None else len(verdict.response))
         hook = self.connect_hooks[self.endpoint(e)]
-        if hook is not None or verdict is not None:
+        if hook is not None or verdict is not None and (verdict.state is not None or verdict.expires_at is not None):
             connection = self.connection(fd, e)
             try:
                 if verdict is not None:
