@@ -10,7 +10,11 @@ static inline int uws_reuse_bytes(PyObject *before, Py_ssize_t size)
     /* Objects of up to one byte may be the interpreter's own. */
     if (Py_REFCNT(before) != 1 || !PyBytes_CheckExact(before) || size < 2 || PyBytes_GET_SIZE(before) != size)
         return 0;
+/* Deprecated since 3.11 for those who read it; the interpreter still keeps the hash there. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     ((PyBytesObject *)before)->ob_shash = -1;
+#pragma GCC diagnostic pop
     return 1;
 }
 
