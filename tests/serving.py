@@ -31,7 +31,9 @@ class Served:
 
     @property
     def counters(self) -> dict[str, int]:
-        return self.server.counters
+        """As they are between two turns of the loop: in the middle of one, some are counted and others not yet."""
+        counted: dict[str, int] = self.call(lambda: self.server.counters)
+        return counted
 
     @property
     def port(self) -> int:

@@ -363,12 +363,34 @@ def test_a_handler_that_raises_on_the_way_out_does_not_stop_the_stop(engine_name
         raise ValueError("on the way out")
 
     caplog.set_level(logging.ERROR)
-    with served(handlers, engine=engine_name) as there, there.socket() as peer:
+    with served(handlers, engine=engine_name, close_timeout_s=0.3) as there, there.socket() as peer:
         upgrade(peer)
         peer.sendall(masked(b"x"))
         eventually(lambda: there.counters["messages_in"])
         there.run(there.server.stop())
     assert "ValueError: on the way out" in caplog.text
+
+
+def test_an_async_on_close_that_comes_with_the_deadline_is_called_all_the_same(engine_name: str) -> None:
+    called: list[str] = []
+    handlers = Handlers()
+
+    @handlers.on_close
+    async def last_words(conn: Any, close: Any) -> None:
+        called.append(close.cause)
+
+    with served(handlers, engine=engine_name) as there, there.socket() as peer:
+        upgrade(peer)
+        eventually(lambda: there.counters["connections_open"])
+        worker = there.server.worker
+
+        async def stop_at_once() -> None:
+            worker.cut()
+            worker.connections[0].abort()
+            await there.server.stop()
+
+        there.run(stop_at_once())
+    assert called == [Cause.APP_ABORTED]
 
 
 @pytest.mark.parametrize("from_loop", [True, False])

@@ -223,6 +223,7 @@ class Worker:
             await asyncio.sleep(POLL_S)
 
     async def _cancel_pending(self) -> None:
+        await asyncio.sleep(0)  # a coroutine cancelled before its first step would never have been called
         if self._dispatch.tasks:
             self._dispatch.cancel()
             await self._grace(lambda: not self._dispatch.tasks)
