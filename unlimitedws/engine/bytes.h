@@ -48,12 +48,23 @@ static inline uint8_t uws_unmask(uint8_t *dst, const uint8_t *src, size_t n, uin
         }
         any = acc[0] | acc[1];
     }
-    for (; n >= 8; n -= 8, src += 8, dst += 8) {
+    if (n >= 16) {
+        uws_vec m = {wide, wide}, acc = {0, 0}, a;
+        for (; n >= 16; n -= 16, src += 16, dst += 16) {
+            memcpy(&a, src, 16);
+            a ^= m;
+            acc |= a;
+            memcpy(dst, &a, 16);
+        }
+        any |= acc[0] | acc[1];
+    }
+    if (n >= 8) {
         uint64_t a;
         memcpy(&a, src, 8);
         a ^= wide;
         any |= a;
         memcpy(dst, &a, 8);
+        n -= 8, src += 8, dst += 8;
     }
     any |= any >> 32;
     any |= any >> 16;

@@ -219,19 +219,6 @@ cdef int next_event(
     cdef uint32_t mask
     cdef uint8_t opcode
     event.assembled = event.compressed = False
-    # The usual frame, a short whole message, decided in one look: 43 instructions fewer, of the 100 that
-    # the general way takes (callgrind, 32-byte echo).
-    if not (r.in_frame | r.head_size | r.message_opcode) and end - at[0] >= 6:
-        opcode = at[0][0] & 0x7F
-        length = at[0][1] ^ 0x80
-        if at[0][0] >= 0x80 and (opcode == TEXT or opcode == BINARY) and length < 126 and (
-            <uint64_t>(end - at[0]) >= 6 + length and length <= limit
-        ):
-            memcpy(&event.mask, at[0] + 2, 4)
-            event.data = at[0] + 6
-            event.size = length
-            at[0] += 6 + length
-            return opcode
     while True:
         if not r.in_frame:
             if at[0] == end:
@@ -524,7 +511,9 @@ cdef class PyReader:
         cdef int kind
         cdef list events = []
         while not self.ended:
-            kind = next_event(&self.reader, &at, end, self.limit, self.deflate, &event)
+            kind = short_message(&self.reader, &at, end, self.limit, &event)
+            if kind == NEED_MORE:
+                kind = next_event(&self.reader, &at, end, self.limit, self.deflate, &event)
             if kind == NEED_MORE:
                 break
             events.append(self.describe(kind, &event))

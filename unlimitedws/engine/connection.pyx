@@ -10,7 +10,7 @@ from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from unlimitedws.engine cimport codec
-from unlimitedws.engine.kernel cimport PyThread_get_thread_ident, PyUnicode_AsUTF8AndSize
+from unlimitedws.engine.kernel cimport this_thread, PyUnicode_AsUTF8AndSize
 from unlimitedws.engine.table cimport LINGER, OPEN, PINNED, Entry
 
 from unlimitedws.wire import closing
@@ -77,18 +77,15 @@ cdef class Connection:
         cdef Py_ssize_t size
         cdef Py_buffer view
         cdef int opcode
-        if PyThread_get_thread_ident() != self.engine.thread:
+        if this_thread() != self.engine.thread:
             return self.engine.post_send(self, message, text)
         if self.entry == NULL or self.entry.phase != OPEN:
             return False
         if type(message) is bytes and text is None:
-            return self.engine.put(
-                self.fd, self.entry, codec.BINARY, <uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), message, False
-            ) == 1
+            return self.send_payload(codec.BINARY, <uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), message)
         if isinstance(message, str):
             data = <const uint8_t*>PyUnicode_AsUTF8AndSize(message, &size)
-            opcode = codec.BINARY if text is False else codec.TEXT
-            return self.engine.put(self.fd, self.entry, opcode, data, size, message, False) == 1
+            return self.send_payload(codec.BINARY if text is False else codec.TEXT, data, size, message)
         check_message(message, text)
         if type(message) is memoryview and not message.c_contiguous:
             message = bytes(message)
@@ -97,19 +94,24 @@ cdef class Connection:
         try:
             # Only bytes stay as they are: what may change later is copied when it has to wait.
             owner = message if type(message) is bytes else None
-            return self.engine.put(self.fd, self.entry, opcode, <uint8_t*>view.buf, view.len, owner, False) == 1
+            return self.send_payload(opcode, <uint8_t*>view.buf, view.len, owner)
         finally:
             PyBuffer_Release(&view)
 
+    cdef inline bint send_payload(self, int opcode, const uint8_t* data, size_t size, object owner) except -1:
+        if self.engine.put_short(self.fd, self.entry, opcode, data, size):
+            return True
+        return self.engine.put(self.fd, self.entry, opcode, data, size, owner, False) == 1
+
     def close(self, code=1000, reason=""):
         payload = closing.pack_close(code, reason)
-        if PyThread_get_thread_ident() != self.engine.thread:
+        if this_thread() != self.engine.thread:
             self.engine.call_soon_threadsafe(partial(self.close, code, reason))
         elif self.entry != NULL:
             self.engine.close_politely(self.fd, self.entry, payload, code, reason, Cause.APP_CLOSED)
 
     def abort(self):
-        if PyThread_get_thread_ident() != self.engine.thread:
+        if this_thread() != self.engine.thread:
             self.engine.call_soon_threadsafe(self.abort)
         elif self.entry != NULL and self.entry.phase != LINGER:
             self.engine.lose(self.fd, self.entry, Cause.APP_ABORTED)
@@ -118,7 +120,7 @@ cdef class Connection:
         payload = bytes(payload)
         if len(payload) > codec.MAX_CONTROL:
             raise ValueError(f"ping payload of {len(payload)} bytes; the limit is {codec.MAX_CONTROL}")
-        if PyThread_get_thread_ident() != self.engine.thread:
+        if this_thread() != self.engine.thread:
             self.engine.call_soon_threadsafe(partial(self.ping, payload))
         elif self.entry != NULL and self.entry.phase == OPEN:
             self.engine.put(self.fd, self.entry, codec.PING, <uint8_t*>PyBytes_AS_STRING(payload), len(payload), None, True)

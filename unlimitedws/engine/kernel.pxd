@@ -98,8 +98,12 @@ cdef extern from *:
     """
     void uws_give_back() nogil
 
+cdef extern from "pthread.h" nogil:
+    unsigned long this_thread "(unsigned long)pthread_self" ()
+
 cdef extern from "Python.h":
-    unsigned long PyThread_get_thread_ident() nogil
-    PyObject* PyObject_Vectorcall(object callable, PyObject** arguments, size_t count, PyObject* names)
+    ctypedef PyObject* (*vectorcallfunc)(PyObject* callable, PyObject** arguments, size_t count, PyObject* names)
+    vectorcallfunc PyVectorcall_Function(object callable)
+    PyObject* PyObject_Vectorcall(PyObject* callable, PyObject** arguments, size_t count, PyObject* names)
     size_t PY_VECTORCALL_ARGUMENTS_OFFSET
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL

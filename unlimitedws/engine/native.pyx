@@ -103,7 +103,7 @@ cdef class Engine(Clock):
         cdef uint32_t began
         if self.running or self.epoll < 0:
             return
-        self.thread = PyThread_get_thread_ident()
+        self.thread = this_thread()
         self.running = True
         self.scheduled = False
         self.now = began = clock_ms()
@@ -206,7 +206,7 @@ cdef class Engine(Clock):
     # ---- accepting
 
     def listen(self, int fd, *, proxied=False, tls=None):
-        self.thread = PyThread_get_thread_ident()
+        self.thread = this_thread()
         self.listeners[fd] = (PREFACE if proxied else 0, tls)
         self.watch_listener(fd)
 
@@ -419,13 +419,16 @@ cdef class Engine(Clock):
         cdef Event event
         cdef int kind, handled = 0
         cdef object payload = None, hook = None
+        cdef vectorcallfunc call = NULL
         cdef Connection connection = None
         if self.cork_fd != fd:
             self.begin(fd)
         while True:
-            kind = codec.next_event(reader, &at, end, self.message_limit, e.flags & DEFLATE != 0, &event)
+            kind = codec.short_message(reader, &at, end, self.message_limit, &event)
             if kind == codec.NEED_MORE:
-                break
+                kind = codec.next_event(reader, &at, end, self.message_limit, e.flags & DEFLATE != 0, &event)
+                if kind == codec.NEED_MORE:
+                    break
             if kind == codec.TEXT or kind == codec.BINARY:
                 self.row[C_MESSAGES_IN] += 1
                 event.code = 1007
@@ -448,8 +451,11 @@ cdef class Engine(Clock):
                     if connection is None:  # one for all messages of this turn
                         connection = self.connection(fd, e)
                         hook = self.message_hooks[self.endpoint(e)]
+                        call = PyVectorcall_Function(hook)
+                        if call == NULL:
+                            call = PyObject_Vectorcall
                     if hook is not None:
-                        self.deliver(hook, connection, payload)
+                        self.deliver(call, hook, connection, payload)
                         if e.id != id:
                             return self.finish_gone()
                         if e.phase == LINGER:  # the handler raised
@@ -507,14 +513,14 @@ cdef class Engine(Clock):
             return True
         return False
 
-    cdef inline int deliver(self, object hook, Connection connection, object payload) except -1:
+    cdef inline int deliver(self, vectorcallfunc call, object hook, Connection connection, object payload) except -1:
         # Called by hand: a try block would save and restore the exception state around every message.
         cdef PyObject* arguments[3]
         cdef PyObject* result
         arguments[0] = NULL
         arguments[1] = <PyObject*>connection
         arguments[2] = <PyObject*>payload
-        result = PyObject_Vectorcall(hook, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+        result = call(<PyObject*>hook, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
         if result == NULL:
             return self.hook_raised(connection, "on_message")
         Py_XDECREF(result)

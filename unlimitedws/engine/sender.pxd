@@ -17,7 +17,6 @@ cdef class Sender(Table):
     cdef list drain_hooks
     cdef uint64_t queue_limit, high_water, low_water
     cdef bint drops                     # the policy at queue_limit: drop the message, else close
-    cdef uint8_t* cork                  # answers of the connection at work
     cdef uint32_t* dirty                # connections to flush at the end of the turn
     cdef size_t dirty_room
     cdef Range* ranges                  # NULL until a broadcast

@@ -31,7 +31,6 @@ from unlimitedws.wire.deflate import Compressor, Corrupt, TooBig, inflate
 
 cdef enum:
     FLUSHES = 2048          # peers flushed in one turn: about 10 ms of system calls
-    CORK_BYTES = 64 * 1024
     DIRECT_BYTES = 4096     # from here on a payload is sent from where it lies, not copied
     LOG_BYTES = 256 * 1024
 
@@ -510,7 +509,7 @@ cdef class Sender(Table):
         cdef long count = 0
         cdef uint32_t start, size
         cdef Entry* e
-        if PyThread_get_thread_ident() != self.thread:
+        if this_thread() != self.thread:
             raise RuntimeError("broadcast belongs to the worker's own thread; use loop.call_soon_threadsafe")
         check_message(message, text)
         opcode = codec.TEXT if (isinstance(message, str) if text is None else text) else codec.BINARY

@@ -5,7 +5,9 @@ The border of the floor below the engine: `Table` owns rows, descriptors and the
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
+from unlimitedws.engine cimport codec
 from unlimitedws.engine.codec cimport Reader
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.output cimport Output
@@ -41,6 +43,9 @@ cdef enum:              # Entry.flags
     UNGATED = 131072    # the gate does not count it
     DEFLATE = 262144    # permessage-deflate was agreed
     UNIX = 524288       # no IP address
+
+cdef enum:
+    CORK_BYTES = 64 * 1024
 
 cdef enum:
     PAUSED = HELD | STALLED | OVER | READY | THROTTLED
@@ -137,7 +142,8 @@ cdef class Table:
     cdef int epoll
     cdef uint32_t now
     cdef int cork_fd                    # the connection at work; -1: none
-    cdef size_t cork_size               # bytes of its answers
+    cdef uint8_t* cork                  # its answers
+    cdef size_t cork_size
 
     cdef bint running, scheduled
     cdef object deferred                # on_close and on_drain calls that wait for the end of a turn
@@ -146,6 +152,20 @@ cdef class Table:
     cdef bint unstalled                 # somebody who waited for a thread may go on
 
     # What a Connection asks for, and Sender and Engine give.
+    cdef inline bint put_short(self, int fd, Entry* e, int opcode, const uint8_t* data, size_t size) noexcept:
+        """`put` for the usual answer, a short message to the connection at work; False: not done, ask it."""
+        cdef uint8_t* to = self.cork + self.cork_size
+        if fd != self.cork_fd or size > codec.MAX_CONTROL or e.flags & (BROKEN | DEFLATE | RANGED) or (
+            self.cork_size + 2 + size > CORK_BYTES or e.more != NULL and e.more.output.bytes
+        ):
+            return False
+        to[0] = <uint8_t>(0x80 | opcode)
+        to[1] = <uint8_t>size
+        memcpy(to + 2, data, size)
+        self.cork_size += 2 + size
+        self.row[C_MESSAGES_OUT] += 1
+        return True
+
     cdef int put(self, int fd, Entry* e, int opcode, const uint8_t* data, size_t size, object owner, bint control) except -1
     cdef size_t queued(self, int fd, Entry* e) noexcept
     cdef object post_send(self, Connection connection, object message, object text)

@@ -74,7 +74,7 @@ cdef class Table:
             raise ValueError(f"the stats row has {row.shape[0]} columns, not {len(counters.FIELDS)}")
         self.row_view = row
         self.row = &self.row_view[0]
-        self.thread = PyThread_get_thread_ident()
+        self.thread = this_thread()
         self.gate, self.secured, self.names = front.gate, {}, {}
         self.deferred, self.ready, self.routes = deque(), deque(), RouteTable()
         self.table_room = table_size()
