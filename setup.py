@@ -68,7 +68,7 @@ def extensions() -> list[Extension]:
 
 def compile_flags() -> list[str]:
     """No -march: a wheel runs on every machine of its architecture."""
-    return ["-O1", "-g", "-fno-omit-frame-pointer", *sanitizer_flags()] if SANITIZE else ["-O3"]
+    return ["-O1", "-g", "-fno-omit-frame-pointer", *sanitizer_flags()] if SANITIZE else ["-O2"]
 
 
 def sanitizer_flags() -> list[str]:

@@ -2,6 +2,7 @@
 
 Knows bytes; knows no descriptor, clock, loop or connection. The engine (`native.pyx`) drives it."""
 
+from cpython.ref cimport PyObject
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -12,6 +13,11 @@ cdef extern from "bytes.h" nogil:
     uint32_t uws_rotate(uint32_t mask, size_t done)
     uint8_t uws_unmask(uint8_t* dst, const uint8_t* src, size_t n, uint32_t mask)
     int uws_utf8_feed(uws_utf8* state, const uint8_t* p, size_t n)
+
+
+cdef extern from "reuse.h":
+    int uws_bytes(PyObject** payload, const uint8_t* data, size_t size, uint32_t mask) except -1
+    int uws_ascii(PyObject** payload, const uint8_t* data, size_t size, uint32_t mask) except -1
 
 
 cdef enum Opcode:
@@ -87,7 +93,7 @@ cdef int next_event(
 cdef void message_taken(Reader* r) noexcept nogil
 cdef void reader_free(Reader* r) noexcept nogil
 cdef bint reader_clean(Reader* r) noexcept nogil
-cdef object take_payload(int opcode, Event* event, object before)  # None: text that is not UTF-8
+cdef object take_payload(int opcode, Event* event)  # None: text that is not UTF-8
 
 cdef int pack_head(uint8_t* out, int opcode, uint64_t size) noexcept nogil  # bytes written: 2, 4 or 10
 cdef bint may_be_sent(uint32_t code) noexcept nogil

@@ -1,6 +1,6 @@
 """A connection, as Python sees it, while Python holds it."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from unlimitedws.engine.table cimport Entry, Table
 
@@ -16,8 +16,6 @@ cdef class Connection:
     cdef tuple facts            # (path, subprotocol, remote address) after the end
     cdef tuple ending           # the on_close call that waits for the last hold
     cdef object __weakref__
-
-    cdef bint send_payload(self, int opcode, const uint8_t* data, size_t size, object owner) except -1
 
 
 cdef bytes message_bytes(object message)

@@ -82,10 +82,16 @@ cdef class Connection:
         if self.entry == NULL or self.entry.phase != OPEN:
             return False
         if type(message) is bytes and text is None:
-            return self.send_payload(codec.BINARY, <uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), message)
+            data, size, opcode = <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), codec.BINARY
+            if self.engine.put_short(self.fd, self.entry, opcode, data, size):
+                return True
+            return self.engine.put(self.fd, self.entry, opcode, data, size, message, False) == 1
         if isinstance(message, str):
             data = <const uint8_t*>PyUnicode_AsUTF8AndSize(message, &size)
-            return self.send_payload(codec.BINARY if text is False else codec.TEXT, data, size, message)
+            opcode = codec.BINARY if text is False else codec.TEXT
+            if self.engine.put_short(self.fd, self.entry, opcode, data, size):
+                return True
+            return self.engine.put(self.fd, self.entry, opcode, data, size, message, False) == 1
         check_message(message, text)
         if type(message) is memoryview and not message.c_contiguous:
             message = bytes(message)
@@ -94,14 +100,9 @@ cdef class Connection:
         try:
             # Only bytes stay as they are: what may change later is copied when it has to wait.
             owner = message if type(message) is bytes else None
-            return self.send_payload(opcode, <uint8_t*>view.buf, view.len, owner)
+            return self.engine.put(self.fd, self.entry, opcode, <uint8_t*>view.buf, view.len, owner, False) == 1
         finally:
             PyBuffer_Release(&view)
-
-    cdef inline bint send_payload(self, int opcode, const uint8_t* data, size_t size, object owner) except -1:
-        if self.engine.put_short(self.fd, self.entry, opcode, data, size):
-            return True
-        return self.engine.put(self.fd, self.entry, opcode, data, size, owner, False) == 1
 
     def close(self, code=1000, reason=""):
         payload = closing.pack_close(code, reason)

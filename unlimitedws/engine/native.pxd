@@ -3,9 +3,9 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from unlimitedws.engine.clock cimport Clock
-from unlimitedws.engine.codec cimport Reader
+from unlimitedws.engine.codec cimport Event, Reader
 from unlimitedws.engine.connection cimport Connection
-from unlimitedws.engine.kernel cimport epoll_event, sockaddr_storage, socklen_t, vectorcallfunc
+from unlimitedws.engine.kernel cimport epoll_event, sockaddr_storage, socklen_t
 from unlimitedws.engine.table cimport Entry
 
 cdef enum:
@@ -47,7 +47,9 @@ cdef class Engine(Clock):
     cdef int stream_ended(self, int fd, Entry* e, int failed) except -1
     cdef bint keeps(self, Entry* e, uint8_t* at, uint8_t* end) noexcept
     cdef bint must_wait(self, int fd, Entry* e, int handled) except -1
-    cdef int deliver(self, vectorcallfunc call, object hook, Connection connection, object payload) except -1
+    cdef int consume_short(self, int fd, Entry* e, Reader* reader, uint8_t** at, uint8_t* end, int most) except -1
+    cdef bint take_message(self, int fd, Entry* e, Reader* reader, int kind, Event* event) except -1
+    cdef int deliver(self, int fd, Entry* e, object payload) except -1
     cdef int hook_raised(self, Connection connection, str name) except -1
     cdef int resume(self, int fd, Entry* e) except -1
     cdef int look_again(self, int fd, Entry* e) except -1

@@ -417,66 +417,37 @@ cdef class Engine(Clock):
         cdef uint64_t id = e.id
         cdef Reader* reader = &e.more.reader if e.more != NULL else &self.reader
         cdef Event event
-        cdef int kind, handled = 0
-        cdef object payload = None, hook = None
-        cdef vectorcallfunc call = NULL
-        cdef Connection connection = None
+        cdef int kind, delivered, handled = 0
         if self.cork_fd != fd:
             self.begin(fd)
         while True:
-            kind = codec.short_message(reader, &at, end, self.message_limit, &event)
-            if kind == codec.NEED_MORE:
-                kind = codec.next_event(reader, &at, end, self.message_limit, e.flags & DEFLATE != 0, &event)
-                if kind == codec.NEED_MORE:
-                    break
-            if kind == codec.TEXT or kind == codec.BINARY:
-                self.row[C_MESSAGES_IN] += 1
-                event.code = 1007
-                if event.compressed and e.phase != OPEN:  # it may be rubbish, and nobody wants it
-                    if event.assembled:
-                        codec.message_taken(reader)
-                    continue
-                if event.compressed:
-                    payload = self.inflated(fd, e, kind, &event)
-                else:
-                    payload = codec.take_payload(kind, &event, payload)
-                if event.assembled:
-                    codec.message_taken(reader)
-                if payload is None:
-                    kind = codec.VIOLATION
-                elif e.phase != OPEN:
-                    continue
-                else:
-                    e.active_ms = self.now
-                    if connection is None:  # one for all messages of this turn
-                        connection = self.connection(fd, e)
-                        hook = self.message_hooks[self.endpoint(e)]
-                        call = PyVectorcall_Function(hook)
-                        if call == NULL:
-                            call = PyObject_Vectorcall
-                    if hook is not None:
-                        self.deliver(call, hook, connection, payload)
-                        if e.id != id:
-                            return self.finish_gone()
-                        if e.phase == LINGER:  # the handler raised
-                            at = end
-                            break
-                    handled += 1
-                    if self.rated and e.phase == OPEN:
-                        self.charge(fd, e, 1, 0)
-                    if at < end and e.phase == OPEN and (
-                        e.flags & (HELD | OVER | THROTTLED) or handled >= MESSAGES_PER_TURN or self.stalls
-                    ) and self.must_wait(fd, e, handled):
-                        self.keep_input(e, at, end)
-                        break
-                    continue
-            if kind == codec.PING:
-                if e.phase == OPEN:
-                    self.pong(fd, e, event.data, event.size)
-                handled += 1  # a flood of Pings has its turns, like one of messages
-                if at < end and e.phase == OPEN and handled >= MESSAGES_PER_TURN and self.must_wait(fd, e, handled):
+            if e.phase == LINGER:  # a handler raised
+                at = end
+                break
+            if e.phase == OPEN and at < end:
+                if self.must_wait(fd, e, handled):
                     self.keep_input(e, at, end)
                     break
+                delivered = self.consume_short(fd, e, reader, &at, end, MESSAGES_PER_TURN - handled)
+                if e.id != id:
+                    return self.finish_gone()
+                if delivered:
+                    handled += delivered
+                    continue
+            kind = codec.next_event(reader, &at, end, self.message_limit, e.flags & DEFLATE != 0, &event)
+            if kind == codec.NEED_MORE:
+                break
+            if kind == codec.TEXT or kind == codec.BINARY:
+                handled += 1
+                if self.take_message(fd, e, reader, kind, &event):
+                    if e.id != id:
+                        return self.finish_gone()
+                    continue
+                kind = codec.VIOLATION
+            if kind == codec.PING:
+                handled += 1  # a flood of Pings has its turns, like one of messages
+                if e.phase == OPEN:
+                    self.pong(fd, e, event.data, event.size)
             elif kind == codec.CLOSE:
                 self.peer_closed(fd, e, event.code, event.data[:event.size].decode() if event.size else "", at == end)
                 at = end
@@ -497,34 +468,102 @@ cdef class Engine(Clock):
             self.drop_input(e.more)
         return self.finish(fd, e)
 
+    cdef int consume_short(self, int fd, Entry* e, Reader* reader, uint8_t** at, uint8_t* end, int most) except -1:
+        """Delivers the usual input, short whole messages one behind the other; how many.
+
+        Leaves to the general way what is anything else, and stops at whatever `must_wait` may have to look at."""
+        cdef uint64_t id = e.id
+        cdef Event event
+        cdef uint8_t* start
+        cdef int kind, handled = 0
+        cdef object hook = self.message_hooks[self.endpoint(e)]
+        cdef vectorcallfunc call = NULL
+        cdef Connection connection = None
+        cdef PyObject* payload = NULL
+        cdef PyObject* arguments[3]
+        cdef PyObject* result
+        if hook is None:
+            return 0
+        try:
+            while handled < most:
+                start = at[0]
+                kind = codec.short_message(reader, at, end, self.message_limit, &event)
+                if kind == codec.NEED_MORE:
+                    break
+                if kind == codec.BINARY:
+                    codec.uws_bytes(&payload, event.data, event.size, event.mask)
+                elif not codec.uws_ascii(&payload, event.data, event.size, event.mask):
+                    at[0] = start
+                    break
+                if call == NULL:
+                    connection = self.connection(fd, e)  # one for all of them
+                    call = PyVectorcall_Function(hook)
+                    if call == NULL:
+                        call = PyObject_Vectorcall
+                self.row[C_MESSAGES_IN] += 1
+                e.active_ms = self.now
+                handled += 1
+                # Called by hand: a try block would save and restore the exception state around every message.
+                arguments[1], arguments[2] = <PyObject*>connection, payload
+                result = call(<PyObject*>hook, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
+                if result == NULL:
+                    self.hook_raised(connection, "on_message")
+                Py_XDECREF(result)
+                if self.rated and e.id == id and e.phase == OPEN:
+                    self.charge(fd, e, 1, 0)
+                if e.id != id or e.phase != OPEN or e.flags & (HELD | OVER | THROTTLED) or self.stalls:
+                    break
+        finally:
+            Py_XDECREF(payload)
+        return handled
+
+    cdef bint take_message(self, int fd, Entry* e, Reader* reader, int kind, Event* event) except -1:
+        """Any message: large, compressed, of several fragments, or not wanted any more. False: not what it should be."""
+        cdef object payload = None
+        self.row[C_MESSAGES_IN] += 1
+        event.code = 1007
+        if not event.compressed:
+            payload = codec.take_payload(kind, event)
+        elif e.phase == OPEN:  # else it may be rubbish, and nobody wants it
+            payload = self.inflated(fd, e, kind, event)
+        if event.assembled:
+            codec.message_taken(reader)
+        if e.phase != OPEN:
+            return payload is not None or event.compressed
+        if payload is None:
+            return False
+        e.active_ms = self.now
+        self.deliver(fd, e, payload)
+        return True
+
+    cdef int deliver(self, int fd, Entry* e, object payload) except -1:
+        cdef uint64_t id = e.id
+        cdef Connection connection
+        hook = self.message_hooks[self.endpoint(e)]
+        if hook is not None:
+            connection = self.connection(fd, e)
+            try:
+                hook(connection, payload)
+            except BaseException as error:
+                self.handler_error(connection, "on_message", error)
+        if self.rated and e.id == id and e.phase == OPEN:
+            self.charge(fd, e, 1, 0)
+        return 0
     cdef bint keeps(self, Entry* e, uint8_t* at, uint8_t* end) noexcept:
         """Whether input waits that this turn did not take from: kept while reading from elsewhere."""
         return e.more.input_size != 0 and not e.more.input <= at <= e.more.input + e.more.input_room
 
     cdef bint must_wait(self, int fd, Entry* e, int handled) except -1:
-        """After a message, with more input at hand: whether the rest has to wait."""
+        """With input at hand: whether it has to wait."""
         if e.flags & (HELD | OVER | THROTTLED):
             return True
-        if self.stalled[self.endpoint(e)]:
+        if self.stalls and self.stalled[self.endpoint(e)]:
             self.wait_for_room(fd, e)
             return True
         if handled >= MESSAGES_PER_TURN:
             self.make_ready(fd, e)
             return True
         return False
-
-    cdef inline int deliver(self, vectorcallfunc call, object hook, Connection connection, object payload) except -1:
-        # Called by hand: a try block would save and restore the exception state around every message.
-        cdef PyObject* arguments[3]
-        cdef PyObject* result
-        arguments[0] = NULL
-        arguments[1] = <PyObject*>connection
-        arguments[2] = <PyObject*>payload
-        result = call(<PyObject*>hook, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL)
-        if result == NULL:
-            return self.hook_raised(connection, "on_message")
-        Py_XDECREF(result)
-        return 0
 
     cdef int hook_raised(self, Connection connection, str name) except -1:
         try:

@@ -365,7 +365,7 @@ cdef class Sender(Table):
 
     cdef object inflated(self, int fd, Entry* e, int opcode, Event* event):
         """The message in a compressed payload; None: `event.code` says what it is closed with."""
-        payload = codec.take_payload(codec.BINARY, event, None)
+        payload = codec.take_payload(codec.BINARY, event)
         context = self.contexts.get(fd)
         try:
             if context is None:
