@@ -136,12 +136,13 @@ def measure(server: Server, work: Work, number: int, options: argparse.Namespace
 
 
 def disturbed(details: dict[str, Any]) -> bool:
-    """Whether other programs used the CPU, or mapped files of the server's: a page's PSS is split among all who map it."""
+    """Whether other programs used the CPU of a timed measure or, of one of memory, mapped files of the server's: a page's PSS
+    is split among all who map it."""
+    if details["mode"] != "idle":
+        return bool(max(details["other_cpu_util"], details["steal_util"]) > DISTURBED)
     server = details["server"]
     per_connection = server.get("pss_per_conn_end", 0)
-    files = abs(per_connection - server.get("anon_per_conn_end", 0))
-    busy = max(details.get("other_cpu_util", 0.0), details.get("steal_util", 0.0))  # of timed measures only
-    return bool(busy > DISTURBED or files > max(DISTURBED_BYTES, per_connection * 0.05))
+    return bool(abs(per_connection - server.get("anon_per_conn_end", 0)) > max(DISTURBED_BYTES, per_connection * 0.05))
 
 
 def show(record: Record, work: Work, rounds: int) -> None:
