@@ -32,14 +32,14 @@ def engine_name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def drive(engine_name: str) -> Iterator[Callable[..., Driver]]:
-    """Makes engines that the test drives by hand: `drive(on_message=..., ping_interval_s=0.1)`.
+    """Makes engines that the test drives by hand: `drive(on_message=..., ping_interval_s=0.1)`; `engine`: of another kind.
 
     Afterwards everything that was borrowed must have come back."""
     before = (open_descriptors(), native_blocks())
     drivers: list[Driver] = []
 
     def make(*endpoints: dict[str, Any], **given: Any) -> Driver:
-        drivers.append(Driver(engine_name, endpoints, given))
+        drivers.append(Driver(given.pop("engine", engine_name), endpoints, given))
         return drivers[-1]
 
     yield make

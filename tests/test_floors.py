@@ -54,7 +54,7 @@ FLOORS = (
         "http.static",
     ),
     ("app",),
-    ("dispatch", "admission", "deciding", "front", "http", "lifespan", "worker", "server"),
+    ("dispatch", "admission", "deciding", "front", "handover", "http", "lifespan", "worker", "server"),
     ("supervisor",),
     ("bench", "doctor"),
     ("cli", "commands", "__main__", "supervisor.__main__"),

@@ -120,6 +120,9 @@ class Config:
     hang_timeout_s: float = setting(30.0, "processes", "a worker whose loop does not turn for so long is dumped and replaced", zero="never")
     restart_backoff_s: float = setting(30.0, "processes", "longest pause between restarts in a crash loop")
     stop_timeout_s: float = setting(30.0, "processes", "longest time a stop may take before connections are cut")
+    handover_timeout_s: float = setting(
+        5.0, "processes", "at a reload: time that pending handlers get before their connections, which cannot move, are closed"
+    )
     drain_batch: int = setting(500, "processes", "connections each worker closes at a time when it stops", minimum=1)
     drain_pause_s: float = setting(0.05, "processes", "pause between these batches")
     reload: bool = setting(False, "processes", "development: restart the workers when a source file changes")

@@ -31,6 +31,11 @@ class Connection(ABC):
 
     @property
     @abstractmethod
+    def resumed(self) -> bool:
+        """Whether it came from another process in a reload, so that `on_connect` greets no newcomer."""
+
+    @property
+    @abstractmethod
     def subprotocol(self) -> str | None:
         """The subprotocol agreed on (RFC 6455, section 1.9); None: none."""
 

@@ -23,8 +23,8 @@ from unlimitedws.threads import ThreadPool, settle
 
 log = logging.getLogger("unlimitedws.handlers")
 
-HOLDING = frozenset({"on_connect", "on_message"})
-CONNECTION_HOOKS = ("on_connect", "on_message", "on_close", "on_drain")
+HOLDING = frozenset({"on_connect", "on_message", "on_resume"})
+CONNECTION_HOOKS = ("on_connect", "on_message", "on_close", "on_drain", "on_resume")
 
 Call = Callable[..., object]
 
@@ -89,8 +89,7 @@ class Dispatch:
         hook = handlers.hook("on_message")
         if hook is not None and kind_of(hook) == "blocking":
             self._blocking.append(number)
-        connect, message, close, drain = (self._wrap(handlers, name) for name in CONNECTION_HOOKS)
-        return Endpoint(connect, message, close, drain)
+        return Endpoint(*(self._wrap(handlers, name) for name in CONNECTION_HOOKS))
 
     def _wrap(self, handlers: Handlers, name: str) -> Call | None:
         function = handlers.hook(name)

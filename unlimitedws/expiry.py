@@ -49,6 +49,10 @@ class Expiry:
         if at is not None:
             self._put_on(ceil(at), connection)
 
+    def of(self, connection: Any) -> int | None:
+        """When it expires, as unix time; None: never."""
+        return self._second.get(connection)
+
     def tick(self, now: float) -> None:
         """Closes what is due. now: unix time."""
         if self._rotation:

@@ -36,20 +36,22 @@ class Front:
     """`contract.Front` for one app.
 
     work: what runs the app's coroutines and blocking calls.  gate: who judges connections and handshakes.
-    draining: set when the worker accepts no more, which `health_path` tells."""
+    draining: set when the worker accepts no more, which `health_path` tells.  nobody: the number of an endpoint without hooks,
+    for connections that another worker had and this one's app has no path for."""
 
     def __init__(self, app: App, config: Config, work: Dispatch, gate: Gate, expiry: Expiry) -> None:
         self._app = app
         self._gate = gate
         self._expiry = expiry
         self._proxies = Proxies(config)
-        self.endpoints: Sequence[Endpoint] = work.endpoints
+        self.endpoints: Sequence[Endpoint] = (*work.endpoints, Endpoint())
+        self.nobody = len(work.endpoints)
         self.draining = False
         self._deflates = config.deflate
         turns = Turns(config.handshakes_deciding)
         self._admissions = [Admission(handlers, config, work, turns, gate) for handlers in app.endpoints]
         self._site = Site(app, config, work, self._is_draining)
-        for endpoint, admission in zip(self.endpoints, self._admissions, strict=True):
+        for endpoint, admission in zip(work.endpoints, self._admissions, strict=True):
             endpoint.guarded = admission.hook is not None or bool(self._proxies.header) or config.deflate
 
     # ---- requests

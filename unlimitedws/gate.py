@@ -92,6 +92,13 @@ class Gate:
         if self._per_address:
             self._discount(address)
 
+    def take_over(self, address: Address) -> None:
+        """See `contract.Gate.take_over`."""
+        if self._per_address and (key := self._key(address)) is not None:
+            self._by_address[key] = self._by_address.get(key, 0) + 1
+        self._held += 1
+        self._row[COUNTED] = self._held
+
     def crowded(self, address: Address) -> Refusal | None:
         """The answer where as many connections come from this address as may; None: there is room for one more.
 

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 from unlimitedws.errors import AppInvalid
-from unlimitedws.functions import Function, check_callable, name_of, takes
+from unlimitedws.functions import Function, check_callable, kind_of, name_of, takes
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """Of HTTP, those that a route may answer (RFC 9110, section 9.3; RFC 5789)."""
@@ -58,7 +58,14 @@ class Handlers:
     on_upgrade(request): before the handshake is answered; returns None, `Accept` or `Reject`.
     on_connect(conn): the handshake is done.  on_message(conn, message): str for text, bytes for binary.
     on_close(conn, close): once, after all others; `close` is a `Close`.  on_drain(conn): the output queue
-    fell below low water.  on_start(worker), on_stop(worker): once in each worker, before it accepts and after
+    fell below low water.
+
+    A reload passes live connections to a new process (docs/how-to/reload-without-a-disconnect.md). on_handover(conn), a plain
+    function: in the old process, returns what it has to know there, anything that `pickle` takes; without it that is
+    `conn.state`. on_resume(conn, state): in the new one, with what came; without it `conn.state` is set, and on_connect
+    called with `conn.resumed` True.
+
+    on_start(worker), on_stop(worker): once in each worker, before it accepts and after
     its last connection; for the app's own clients, a database pool for example.
 
     subprotocols: what the endpoint speaks, the preferred first (RFC 6455, section 1.9)."""
@@ -68,6 +75,8 @@ class Handlers:
     on_message = Hook("conn", "message")
     on_close = Hook("conn", "close")
     on_drain = Hook("conn")
+    on_handover = Hook("conn")
+    on_resume = Hook("conn", "state")
     on_start = Hook("worker")
     on_stop = Hook("worker")
 
@@ -167,6 +176,8 @@ def overridden(handlers: Handlers) -> Iterator[tuple[str, Callable[..., Any]]]:
 
 def check_hook(name: str, function: Any) -> None:
     check_callable(name, function, HOOKS[name].parameters)
+    if name == "on_handover" and kind_of(function) != "plain":
+        raise AppInvalid(f"on_handover is called while its connection is on its way, so it is a plain function; {name_of(function)} is not")
 
 
 def check_path(path: Any) -> None:

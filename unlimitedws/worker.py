@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,7 @@ from unlimitedws.engine.counters import INDEX
 from unlimitedws.expiry import Expiry
 from unlimitedws.front import Front
 from unlimitedws.gate import Gate
+from unlimitedws.handover import Arriving, Leaving
 from unlimitedws.lifespan import Lifespan
 from unlimitedws.listener import Listening
 from unlimitedws.logs import FloodGuard
@@ -64,6 +66,8 @@ class Worker:
         self._certificates = Certificates(config) if config.certfile else None
         self._expiry = Expiry(self._expire)
         self._engine: Any = None
+        self._leaving: Leaving | None = None
+        self._arriving: list[Arriving] = []
         self._thread = threading.get_ident()
         self._cut = False
 
@@ -93,6 +97,31 @@ class Worker:
             self._front.draining = True
             self._engine.stop_listening()
 
+    async def hand_over(self, sock: socket.socket) -> bool:
+        """Accepts no more, and gives every connection that can move to the worker at the other end of `sock`.
+
+        What cannot move is still here afterwards: `stop` drains it. False: the other worker is gone, and everything that it
+        had not taken over goes on here, until this is called again or `stop`."""
+        if self._engine is None:
+            sock.close()
+            return False
+        self.stop_listening()
+        began = time.monotonic()
+        leaving = self._leaving = Leaving(self._engine, self.app, self._expiry, sock)
+        if not await leaving.run(self.config.handover_timeout_s):
+            self._leaving = None
+            return False
+        log.info("%d connections handed over in %.0f ms", leaving.moved, (time.monotonic() - began) * 1000)
+        return True
+
+    def take_over(self, sock: socket.socket) -> None:
+        """Takes what the worker at the other end of `sock` gives by `hand_over`, for as long as it lives."""
+        if self._engine is None:
+            sock.close()
+            return
+        self._arriving = [each for each in self._arriving if not each.ended.done()]
+        self._arriving.append(Arriving(self._engine, self.app, self._front.endpoints, self._expiry, sock, nobody=self._front.nobody))
+
     async def stop(self, code: int = GOING_AWAY, reason: str = "server is stopping") -> None:
         """Accepts no more, closes every connection in paced batches, runs on_stop, frees everything.
 
@@ -102,6 +131,9 @@ class Worker:
             return
         deadline = time.monotonic() + self.config.stop_timeout_s
         self.stop_listening()
+        if self._leaving is not None:
+            self._leaving.halt()
+            await self._until(lambda: not self._engine.departing, deadline)
         await self._until(lambda: not self._row[INDEX["handshakes_pending"]], min(deadline, time.monotonic() + HANDSHAKES_S))
         await self._drain(code, reason, deadline)
         await self._until(lambda: self._dispatch.is_idle, deadline)
@@ -127,7 +159,7 @@ class Worker:
         """Sends one message to every open connection of this worker, or to those given; how many it was queued for.
 
         The frame is packed once. From another thread it waits for the loop."""
-        reached: int = self._on_loop(lambda: 0 if self._engine is None else self._engine.broadcast(message, connections, text=text))
+        reached: int = self._on_loop(lambda: self._broadcast(message, connections, text))
         return reached
 
     def expire_at(self, connection: Any, at: float | None) -> None:
@@ -141,6 +173,15 @@ class Worker:
         """Every open connection of this worker, now."""
         held: list[Any] = self._on_loop(lambda: [] if self._engine is None else self._engine.connections())
         return held
+
+    def _broadcast(self, message: Any, connections: Iterable[Any] | None, text: bool | None) -> int:
+        if self._engine is None:
+            return 0
+        reached: int = self._engine.broadcast(message, connections, text=text)
+        if connections is None:  # a reload is under way: everybody is here or there
+            for link in (*([self._leaving] if self._leaving else ()), *self._arriving):
+                link.publish(message, text)
+        return reached
 
     def _expire(self, connection: Any) -> None:
         if self._engine is not None and connection.is_open:
@@ -166,6 +207,8 @@ class Worker:
         self._tick()
 
     def _close_engine(self) -> None:
+        for each in (*([self._leaving] if self._leaving else ()), *self._arriving):
+            each.link.close()
         engine, self._engine = self._engine, None
         self.loop.remove_reader(engine.fileno())
         engine.close()  # the on_close hooks of what was cut

@@ -82,6 +82,8 @@ cdef class Clock(Opening):
     cdef int judge(self, int fd, Entry* e) except -1:
         """Deadlines of one connection, once a second."""
         cdef uint32_t silent, since
+        if e.phase == DEPARTING:
+            return 0
         if e.interest & 4 and self.stuck_ms and (e.phase == OPEN or e.phase == STREAM) and self.still_ms(fd, e) >= self.stuck_ms:
             return self.lose(fd, e, Cause.SLOW_CONSUMER)
         if e.flags & THROTTLED:

@@ -9,6 +9,7 @@ cdef class Connection:
     cdef Table engine
     cdef Entry* entry           # NULL after the end
     cdef readonly uint64_t id
+    cdef readonly bint resumed
     cdef int fd
     cdef uint32_t holds
     cdef Py_ssize_t posted      # bytes on their way from other threads

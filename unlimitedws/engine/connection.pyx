@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from unlimitedws.engine cimport codec
 from unlimitedws.engine.kernel cimport this_thread, PyUnicode_AsUTF8AndSize
-from unlimitedws.engine.table cimport LINGER, OPEN, PINNED, Entry
+from unlimitedws.engine.table cimport CLOSING, OPEN, PINNED, Entry
 
 from unlimitedws.wire import closing
 from unlimitedws.wire.closing import Cause
@@ -114,7 +114,7 @@ cdef class Connection:
     def abort(self):
         if this_thread() != self.engine.thread:
             self.engine.call_soon_threadsafe(self.abort)
-        elif self.entry != NULL and self.entry.phase != LINGER:
+        elif self.entry != NULL and (self.entry.phase == OPEN or self.entry.phase == CLOSING):
             self.engine.lose(self.fd, self.entry, Cause.APP_ABORTED)
 
     def ping(self, payload=b""):

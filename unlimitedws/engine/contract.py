@@ -42,12 +42,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from unlimitedws.engine.moved import Moved
 from unlimitedws.wire.closing import Close
 from unlimitedws.wire.handshake import Refusal, Upgrade
 
 __all__ = [
     "EVENTS_PER_BATCH", "LINGER_BYTES", "LINGER_S", "MESSAGES_PER_TURN", "TICKS_PER_S",
-    "Connection", "Endpoint", "Engine", "Front", "Gate", "Pipe", "Refusal", "Stream", "Upgrade",
+    "Connection", "Endpoint", "Engine", "Front", "Gate", "Moved", "Pipe", "Refusal", "Stream", "Upgrade",
 ]  # fmt: skip
 
 TICKS_PER_S = 8
@@ -75,6 +76,8 @@ class Endpoint:
     on_message: Callable[[Any, str | bytes], object] | None = None
     on_close: Callable[[Any, Close], object] | None = None
     on_drain: Callable[[Any], object] | None = None
+    on_resume: Callable[[Any, Any], object] | None = None
+    """Called by the floor above, not by the engine."""
     guarded: bool = False
     """Whether `Front.admit` is asked before the handshake of a clean upgrade is answered."""
 
@@ -146,6 +149,9 @@ class Gate(Protocol):
     def leave(self, address: tuple[str, int] | str) -> None:
         """The end of one that entered. address: as the connection has it then: a proxy may have said another."""
 
+    def take_over(self, address: tuple[str, int] | str) -> None:
+        """A connection comes from another engine, which let it in: counted, never refused."""
+
 
 class Front(Protocol):
     """What an engine asks of the floor above."""
@@ -203,6 +209,8 @@ class Connection(Protocol):
 
     state: Any
 
+    @property
+    def resumed(self) -> bool: ...
     @property
     def id(self) -> int: ...
     @property
@@ -289,6 +297,32 @@ class Engine(Protocol):
         """Closes up to `at_most` open connections politely, with Cause.DRAIN; how many connections of
         any kind are left, closing ones and unfinished handshakes included. Unfinished handshakes are cut;
         streams are left to finish what they answer."""
+
+    def depart(self, at_most: int, *, objects: bool = False) -> list[tuple[int, Moved, Any]]:
+        """Freezes up to `at_most` connections that can leave for another engine now, and describes them.
+
+        Each with its descriptor and its Connection, where one is held (objects: made where none is). Until `departed` or `stay`
+        nothing is read from them or sent to them. Left out: held ones, for now; TLS, context takeover, streams and closing
+        ones, for good. Called between turns of the loop."""
+
+    def held(self) -> int:
+        """Connections that would depart were nothing pending for them: a handler, or the answer to a request."""
+
+    def departed(self, fds: Iterable[int]) -> None:
+        """Another engine has these: their descriptors are closed here, without an end of the connection or an on_close."""
+
+    def stay(self, fds: Iterable[int]) -> None:
+        """Nobody has taken these: they go on as if nothing had been."""
+
+    def adopt(self, fd: int, moved: Moved, endpoint: int) -> None:
+        """Takes over a connection that departed; the descriptor is the engine's from now on. No handler is called before the
+        next turn of the loop. Raises OSError where it cannot be watched; the descriptor is still the caller's then."""
+
+    def connection_at(self, fd: int) -> Any:
+        """The Connection of an open connection by its descriptor."""
+
+    def part_with(self, connection: Any) -> None:
+        """Closes one whose state was lost on the way, with 1012 (`Cause.NOT_RESUMED`)."""
 
     def close(self) -> None:
         """Cuts every connection (on_close with Cause.DRAIN, even where held) and frees everything."""

@@ -2,10 +2,10 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from unlimitedws.engine.clock cimport Clock
 from unlimitedws.engine.codec cimport Event, Reader
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.kernel cimport epoll_event, sockaddr_storage, socklen_t
+from unlimitedws.engine.moving cimport Moving
 from unlimitedws.engine.table cimport Entry
 
 cdef enum:
@@ -13,7 +13,7 @@ cdef enum:
 
 
 
-cdef class Engine(Clock):
+cdef class Engine(Moving):
     cdef list message_hooks
     cdef list waiting                   # for each endpoint: (fd, id) of its stalled connections, in line
     cdef list stalled

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from ssl import SSLContext
 
 from unlimitedws.config import Config
-from unlimitedws.engine.clock import Clock
 from unlimitedws.engine.connection import Connection
 from unlimitedws.engine.contract import Front
+from unlimitedws.engine.moving import Moving
 from unlimitedws.engine.sender import Sender
 
 def native_blocks() -> int:
     """Output blocks in use in this process. For tests."""
 
-class Engine(Clock, Sender):
+class Engine(Moving, Sender):
     name: str
 
     def __init__(

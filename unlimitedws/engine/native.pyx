@@ -27,10 +27,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from unlimitedws.engine cimport codec
-from unlimitedws.engine.clock cimport Clock
 from unlimitedws.engine.codec cimport Event, Reader
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.kernel cimport *
+from unlimitedws.engine.moving cimport Moving
 from unlimitedws.engine.output cimport block_release, blocks_held
 from unlimitedws.engine.pipe cimport Pipe
 from unlimitedws.engine.table cimport *
@@ -72,13 +72,13 @@ cdef str unix_name(sockaddr_storage* address, socklen_t size):
 
 
 @cython.final
-cdef class Engine(Clock):
+cdef class Engine(Moving):
     """See `contract.Engine`."""
 
     name = "native"
 
     def __init__(self, config, front, row, uint64_t serial, call_soon, call_soon_threadsafe):
-        Clock.__init__(self, config, front, row, call_soon, call_soon_threadsafe)
+        Moving.__init__(self, config, front, row, call_soon, call_soon_threadsafe)
         endpoints = front.endpoints
         self.message_hooks = [endpoint.on_message for endpoint in endpoints]
         self.waiting = [deque() for _ in endpoints]
@@ -710,6 +710,7 @@ cdef class Engine(Clock):
         if self.epoll < 0:
             return
         self.stop_listening()
+        self.stay(list(self.departing))
         for fd in range(self.highest + 1):
             e = &self.table[fd]
             if e.phase != FREE:

@@ -21,6 +21,7 @@ cdef enum Phase:
     CLOSING = 3         # our Close is out, theirs is awaited; messages are thrown away
     LINGER = 4          # nothing more to say: output leaves, input is thrown away until they end
     STREAM = 5          # no WebSocket (yet): belongs to a Stream of the floor above
+    DEPARTING = 6       # on its way to another engine: nothing happens to it
 
 cdef enum:              # Entry.flags
     PINNED = 1          # the table owns a reference to the Connection (its state is set)
@@ -43,6 +44,7 @@ cdef enum:              # Entry.flags
     UNGATED = 131072    # the gate does not count it
     DEFLATE = 262144    # permessage-deflate was agreed
     UNIX = 524288       # no IP address
+    RESUMED = 1048576   # it came from another engine
 
 cdef enum:
     CORK_BYTES = 64 * 1024
@@ -204,3 +206,4 @@ cdef class Table:
             self.meters[fd].bytes_out += n
     cdef int set_address(self, int fd, Entry* e, object address) except -1
     cdef int end(self, int fd, Entry* e) except -1
+    cdef int free_row(self, int fd, Entry* e) except -1

@@ -146,6 +146,7 @@ cdef class Table:
         connection.entry = e
         connection.fd = fd
         connection.id = e.id
+        connection.resumed = e.flags & RESUMED != 0
         e.connection = <PyObject*>connection
         return connection
 
@@ -275,8 +276,13 @@ cdef class Table:
     # ---- the end of a row
 
     cdef int end(self, int fd, Entry* e) except -1:
-        """Frees the row and the descriptor. A child of the app may hold a duplicate of the socket, so
-        that close(2) alone would leave the peer waiting: shutdown(2) ends the connection itself."""
+        """Ends the connection. A child of the app may hold a duplicate of the socket, so that close(2)
+        alone would leave the peer waiting: shutdown(2) ends it for all."""
+        shutdown(fd, SHUT_RDWR)
+        return self.free_row(fd, e)
+
+    cdef int free_row(self, int fd, Entry* e) except -1:
+        """Frees the row and closes the descriptor."""
         if self.cork_fd == fd:
             self.cork_fd = -1
             self.cork_size = 0
@@ -288,7 +294,6 @@ cdef class Table:
             self.names.pop(fd, None)
         if e.more != NULL:
             self.return_unfinished(e)
-        shutdown(fd, SHUT_RDWR)
         os_close(fd)
         memset(e, 0, sizeof(Entry))
         self.entries -= 1

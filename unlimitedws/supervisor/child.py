@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 
@@ -25,13 +26,15 @@ class Child:
     ready: done when it serves; fails with the app's error, or ProcessGone where it ended before.
     ended: done when it is gone and nothing is left to be heard of it.
     state: starting, ready or draining.  status: how it ended, None while unknown.
-    doom: why we ended it, where we did.  on_draining: called when it accepts no more."""
+    doom: why we ended it, where we did.  on_draining: called when it accepts no more.
+    handed_over: done when it has given its connections to its successor, or is gone; None while nobody asked it."""
 
     def __init__(self, order: Order, channel: Channel, on_draining: Callable[[Child], None]) -> None:
         self.order, self.channel, self.on_draining = order, channel, on_draining
         self.loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = self.loop.create_future()
         self.ended: asyncio.Future[None] = self.loop.create_future()
+        self.handed_over: asyncio.Future[bool] | None = None
         self.state = "starting"
         self.engine = ""
         self.pid, self.pidfd = 0, -1
@@ -57,6 +60,14 @@ class Child:
         """Which process it was and why it is gone, for a log line."""
         why = f"{describe(self.status)} ({self.doom})" if self.doom else describe(self.status)
         return f"worker {self.pid} of slot {self.order.slot} {why}"
+
+    def hand_over_to(self, successor: Child) -> None:
+        """Gives all connections that can move to `successor`, and stops then."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.handed_over = self.loop.create_future()
+        with ours, theirs:
+            if not (successor.channel.send({"take_over": True}, [theirs.fileno()]) and self.channel.send({"hand_over": True}, [ours.fileno()])):
+                self.handed_over.set_result(False)
 
     def stop(self, code: int, reason: str) -> None:
         self.channel.send({"stop": code, "reason": reason})
@@ -95,6 +106,8 @@ class Child:
         elif "draining" in message:
             self.state = "draining"
             self.on_draining(self)
+        elif "handed_over" in message and self.handed_over is not None and not self.handed_over.done():
+            self.handed_over.set_result(message["handed_over"])
 
     def fail(self, error: UnlimitedwsError | ProcessGone) -> None:
         if not self.ready.done():
@@ -134,6 +147,8 @@ class Child:
         while self.channel.fileno() >= 0 and self.hear():
             pass
         self.close()
+        if self.handed_over is not None and not self.handed_over.done():
+            self.handed_over.set_result(True)
         self.fail(ProcessGone(self.describe()))
         self.ended.set_result(None)
 

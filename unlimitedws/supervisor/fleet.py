@@ -176,12 +176,17 @@ class Fleet:
         return child
 
     def install(self, slot: Slot, child: Child) -> None:
-        """The child serves the slot from now on; the one before it drains."""
+        """The child serves the slot from now on, and takes over what those before it have."""
         before = slot.install(child)
         log.debug("worker %d serves slot %d", child.pid, slot.number)
         if before is not None:
-            before.stop(SERVICE_RESTART, "server is restarting")
-            self.loop.call_later(self.config.stop_timeout_s + STOP_GRACE_S, before.kill, "it did not stop in time")
+            allowed_s = self.config.handover_timeout_s + STOP_GRACE_S
+            self.loop.call_later(allowed_s, before.stop, SERVICE_RESTART, "server is restarting")
+            self.loop.call_later(allowed_s + self.config.stop_timeout_s + STOP_GRACE_S, before.kill, "it did not stop in time")
+        for retired in slot.retired:
+            # One that has tried before, too: its successor died, and it still has what that did not take over.
+            if retired is before or retired.handed_over is not None and retired.handed_over.done() and not retired.handed_over.result():
+                retired.hand_over_to(child)
 
     # ---- what happens to workers
 

@@ -5,11 +5,14 @@ It holds exactly its slot's listeners, its channel to the supervisor and the sta
     {"ready": {"engine": ...}}   on_start is done, it accepts
     {"failed": error}            on_start raised (or the app could not be imported here); the process ends
     {"draining": true}           it accepts no more
+    {"handed_over": done}        after "hand_over": false where the other worker was lost, and another will be named
 
 and what it is told:
 
     {"stop": code, "reason": text}   stop: drain with this close code, run on_stop, end
     {"cut": true}                    the same without waiting for anybody
+    {"hand_over": true} + socket     give the connections to the worker at its other end, then stop with 1012
+    {"take_over": true} + socket     take the connections of the worker at its other end
 
 SIGTERM is `stop`, a second one `cut`. SIGQUIT prints the stack of every thread. SIGINT is ignored: a terminal
 sends it to the whole group, and the supervisor decides. The end of the channel means that the supervisor is gone.
@@ -22,6 +25,7 @@ import faulthandler
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -34,10 +38,11 @@ from unlimitedws.supervisor import failure, forking
 from unlimitedws.supervisor.channel import Channel, Message
 from unlimitedws.supervisor.order import Order
 from unlimitedws.supervisor.stats_table import StatsTable
-from unlimitedws.wire.closing import GOING_AWAY
+from unlimitedws.wire.closing import GOING_AWAY, SERVICE_RESTART
 
 if TYPE_CHECKING:
     from unlimitedws.app import App
+    from unlimitedws.worker import Worker
 
 log = logging.getLogger("unlimitedws.worker")
 
@@ -95,6 +100,7 @@ class WorkerProcess:
         self.stopping = asyncio.Event()
         self.cutting = asyncio.Event()
         self.terminated = False
+        self.worker: Worker | None = None
         self.close_code, self.close_reason = GOING_AWAY, "server is stopping"
 
     async def main(self, load: Callable[[], App]) -> int:
@@ -113,7 +119,7 @@ class WorkerProcess:
     async def serve(self, load: Callable[[], App]) -> int:
         from unlimitedws.worker import Worker
 
-        worker = Worker(
+        worker = self.worker = Worker(
             load(), self.config, row=self.row, serial=self.order.serial, workers=self.workers, supervised=True
         )  # fmt: skip
         self.row[INDEX["native"]] = worker.engine_name == "native"
@@ -170,13 +176,32 @@ class WorkerProcess:
         if received is None:
             self.orphaned()
         else:
-            self.obey(received[0])
+            self.obey(*received)
 
-    def obey(self, message: Message) -> None:
+    def obey(self, message: Message, fds: list[int]) -> None:
         if "stop" in message:
             self.stop(message["stop"], message["reason"])
         elif "cut" in message:
             self.cut()
+        elif "hand_over" in message:
+            self.handing_over = asyncio.ensure_future(self.hand_over(socket.socket(fileno=fds[0])))
+        elif "take_over" in message and self.worker is not None:
+            self.worker.take_over(socket.socket(fileno=fds[0]))
+
+    async def hand_over(self, sock: socket.socket) -> None:
+        if self.worker is None or self.stopping.is_set():
+            sock.close()
+            return
+        self.row[INDEX["state"]] = DRAINING
+        self.channel.send({"draining": True})
+        try:
+            done = await self.worker.hand_over(sock)
+        except Exception:
+            log.exception("worker %d of slot %d: the handover failed; what is left is drained", os.getpid(), self.order.slot)
+            done = True
+        self.channel.send({"handed_over": done})
+        if done:
+            self.stop(SERVICE_RESTART, "server is restarting")
 
     def terminate(self) -> None:
         if self.terminated:

@@ -71,9 +71,13 @@ class Reloader:
         return True
 
     async def replace(self, slot: Slot, fresh: Generation) -> bool:
-        """Whether the slot has a worker of the fresh generation; the old one drains, at most one at a time."""
+        """Whether the slot has a worker of the fresh generation, which takes the connections over; at most one drains the rest."""
         fleet = self.fleet
         for child in tuple(slot.retired):
+            if child.handed_over is not None:
+                await fleet.either(asyncio.shield(child.handed_over))
+                if child.handed_over.done() and not child.handed_over.result():
+                    continue  # its successor died: the next one takes over
             child.cut()
             await fleet.either(asyncio.shield(child.ended))
         try:

@@ -8,7 +8,7 @@ tests, which compare both ways on the same streams. The native codec offers the 
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, ParseFailed, RsvBits
@@ -132,6 +132,9 @@ class Message:
         if len(rest) == 2 and rest[0] == 0xED and rest[1] >= 0xA0:
             raise Violation(Cause.INVALID_DATA, INVALID_DATA)
 
+    def begun(self) -> Begun:
+        return Begun(self.opcode, self.is_compressed, bytes(self._parts))
+
     def finish(self) -> MessageEvent | CompressedEvent:
         """The whole message. Raises Violation where text ends inside a character."""
         if self.is_compressed:
@@ -142,6 +145,22 @@ class Message:
             return ("text", self._parts.decode())
         except UnicodeDecodeError:
             raise Violation(Cause.INVALID_DATA, INVALID_DATA) from None
+
+
+class Begun(NamedTuple):
+    """A message of which some has come: its opcode, and the payload so far."""
+
+    opcode: int
+    is_compressed: bool
+    payload: bytes
+
+
+class Frame(NamedTuple):
+    """A frame whose head has come: its first byte, the bytes of its payload still to come, the masking key for the next of them."""
+
+    first: int
+    left: int
+    key: bytes
 
 
 class Reader:
@@ -183,6 +202,16 @@ class Reader:
     def is_clean(self) -> bool:
         """Between messages with nothing buffered: may be lent to another connection."""
         return not self._partial and self._message is None and not self._done
+
+    @property
+    def state(self) -> tuple[Begun | None, Frame | None, bytes]:
+        """What it is in the middle of: a message, a frame, and bytes of the frame at work (masked) or of the next head."""
+        message = None if self._message is None else self._message.begun()
+        frames, frame = self._frames, None
+        if (header := frames.header) is not None and frames.masker is not None:
+            first = header.fin << 7 | (RSV1 if header.rsv.rsv1 else 0) | int(header.opcode)
+            frame = Frame(first, header.payload_len - frames.payload_consumed, bytes(frames.masker._masking_key))
+        return message, frame, bytes(frames.buffer.buffer)
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data`, the next bytes of the stream, completes."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 
-from unlimitedws.engine.portable.table import CLOSING, OPEN
+from unlimitedws.engine.portable.table import CLOSING, OPEN, RESUMED
 from unlimitedws.wire.closing import Cause, Close, pack_close
 from unlimitedws.wire.frames import BINARY, MAX_CONTROL_BYTES, PING, TEXT, pack_frame, pack_head
 
@@ -24,11 +24,12 @@ Message = str | bytes | bytearray | memoryview
 class More:
     """What few connections need: made when it is."""
 
-    __slots__ = ("ending", "facts", "holds", "hook", "posted", "state")
+    __slots__ = ("ending", "facts", "holds", "hook", "posted", "resumed", "state")
 
     def __init__(self) -> None:
         self.state: Any = None
         self.holds = 0
+        self.resumed = False  #: after the end
         self.posted = 0  #: bytes on their way from other threads
         self.facts: tuple[str, str | None, tuple[str, int] | str] = ("", None, "")  #: after the end
         self.ending: Close | None = None  #: of a held connection: on_close waits for the last release
@@ -55,6 +56,11 @@ class Connection:
             with MAKING_MORE:
                 self._more = self._more or More()
         return self._more
+
+    @property
+    def resumed(self) -> bool:
+        fd = self.fd
+        return bool(self.engine.table.flags[fd] & RESUMED) if self._owns(fd) else self.more.resumed
 
     @property
     def holds(self) -> int:

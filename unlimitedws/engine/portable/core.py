@@ -2,7 +2,7 @@
 
 The classes of this package that make up the engine stand on each other, and call downwards only:
 
-    Core < Ending < Handling < Opening < Reading < Engine
+    Core < Ending < Handling < Opening < Reading < Moving < Engine
 """
 
 from __future__ import annotations

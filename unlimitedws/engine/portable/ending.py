@@ -228,6 +228,18 @@ class Ending(Core):
 
     # ---- WebSockets
 
+    def leave(self, fd: int) -> None:
+        """Another engine has this connection now: its object here is over, without an on_close."""
+        self._open -= 1
+        self.meters.pop(fd, None)
+        connection = self.existing(fd)
+        if connection is not None:
+            connection.more.facts, connection.more.resumed = self.facts(fd), connection.resumed
+            connection.fd = -1
+            self._kept.pop(fd, None)
+            self._pinned.pop(fd, None)
+        self.routes.release(self.table.routes[fd])
+
     def detach(self, fd: int, close: Close) -> None:
         """Parts the Connection from its row; on_close follows when no handler runs."""
         hook = self._close_hooks[self.endpoint(fd)]
@@ -241,7 +253,7 @@ class Ending(Core):
         if connection is None and (hook is not None or meter is not None):
             connection = Connection(self, fd, self.table.ids[fd])
         if connection is not None:
-            connection.more.facts = self.facts(fd)
+            connection.more.facts, connection.more.resumed = self.facts(fd), connection.resumed
             connection.fd = -1
             self._kept.pop(fd, None)
             self._pinned.pop(fd, None)
@@ -260,8 +272,13 @@ class Ending(Core):
             self.wake()
 
     def end(self, fd: int) -> None:
-        """Frees the row and the descriptor. A child of the app may hold a duplicate of the socket, so that close(2)
-        alone would leave the peer waiting: shutdown(2) ends the connection itself."""
+        """Ends the connection. A child of the app may hold a duplicate of the socket, so that close(2) alone would
+        leave the peer waiting: shutdown(2) ends it for all."""
+        shut(fd, socket.SHUT_RDWR)
+        self.free(fd)
+
+    def free(self, fd: int) -> None:
+        """Frees the row and closes the descriptor."""
         with suppress(OSError):
             self.epoll.unregister(fd)
         self.output.forget(fd)
@@ -281,7 +298,6 @@ class Ending(Core):
         self.table.clear(fd)
         if self.current == fd:
             self.current = -1
-        shut(fd, socket.SHUT_RDWR)
         os.close(fd)
         if self.acceptor.paused:
             self.acceptor.resume()

@@ -14,9 +14,9 @@ from unlimitedws.engine.portable.accepting import Acceptor
 from unlimitedws.engine.portable.connection import Connection, Message, pack_message
 from unlimitedws.engine.portable.core import Hook
 from unlimitedws.engine.portable.hand import Hand
+from unlimitedws.engine.portable.moving import Moving
 from unlimitedws.engine.portable.output import Output
 from unlimitedws.engine.portable.posting import Posting
-from unlimitedws.engine.portable.reading import Reading
 from unlimitedws.engine.portable.table import (
     HANDSHAKE,
     HELD,
@@ -34,7 +34,7 @@ MAX_TURN_S = 0.005
 """No further batch is begun in a turn after so long: timers and coroutines of the app want theirs."""
 
 
-class Engine(Reading):
+class Engine(Moving):
     """See `contract.Engine`."""
 
     name = "portable"
@@ -285,6 +285,7 @@ class Engine(Reading):
         if self.epoll.closed:
             return
         self.stop_listening()
+        self.stay(list(self.departing))
         self._ending = True
         for connection in self._parted:
             if connection.more.ending is not None and connection.more.hook is not None:

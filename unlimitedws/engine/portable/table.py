@@ -15,6 +15,7 @@ OPEN = 2
 CLOSING = 3  #: our Close is out, theirs is awaited; messages are thrown away
 LINGER = 4  #: nothing more to say: output leaves, input is thrown away until they end
 STREAM = 5  #: its request is answered by a Stream
+DEPARTING = 6  #: on its way to another engine: nothing happens to it
 
 HELD = 1  #: a coroutine or thread is at work on it, or its Stream paused: no handler, no reading
 STALLED = 2  #: waits for its endpoint's thread queue
@@ -30,6 +31,7 @@ SHUT = 256  #: in LINGER: our side is shut
 EXTRA = 1024  #: its input passes more than the reader: a preface, TLS, deflate, a rate, a meter
 DEFLATE = 2048  #: permessage-deflate was agreed
 ANSWERED = 4096  #: an HTTP request of it was answered; the next may come
+RESUMED = 8192  #: it came from another engine
 
 ADDRESS_BYTES = 18
 """An IPv6 address (IPv4 as ::ffff:a.b.c.d) and a port; all zero for a Unix socket, named or not."""

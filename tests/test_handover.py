@@ -1,0 +1,332 @@
+"""Two workers, and the live connections between them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from tests.conftest import ENGINES
+from tests.peer import Peer
+from tests.peer import request as upgrade_request
+from tests.serving import WAIT_S, Served, eventually, head, masked, served, upgrade
+from unlimitedws.errors import AppInvalid
+from unlimitedws.functions import blocking
+from unlimitedws.handlers import Handlers
+from unlimitedws.wire.closing import SERVICE_RESTART
+
+
+@pytest.fixture(params=ENGINES, ids=lambda name: f"to {name}")
+def other_engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def echoing(prefix: str = "") -> Handlers:
+    handlers = Handlers()
+
+    @handlers.on_message
+    def echo(conn: Any, message: Any) -> None:
+        conn.send(prefix + message if isinstance(message, str) else message)
+
+    return handlers
+
+
+@contextmanager
+def two(old: Any, new: Any, engine_name: str, other_engine: str, **settings: Any) -> Iterator[tuple[Served, Served]]:
+    # The new one around the old one: each counts at its end what is left open, and the old one may stop before that.
+    with served(new, engine=other_engine, **settings) as other, served(old, engine=engine_name, **settings) as one:
+        yield one, other
+
+
+def hand_over(old: Served, new: Served) -> bool:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    new.call(lambda: new.server.worker.take_over(theirs))
+    done: bool = old.run(old.server.worker.hand_over(ours))
+    return done
+
+
+def test_a_client_notices_nothing(engine_name: str, other_engine: str) -> None:
+    with two(echoing("old "), echoing("new "), engine_name, other_engine) as (old, new), old.clients(3) as clients:
+        for client in clients:
+            client.send("hello")
+            assert client.recv(timeout=WAIT_S) == "old hello"
+        assert hand_over(old, new)
+        for client in clients:
+            client.send("hello")
+            assert client.recv(timeout=WAIT_S) == "new hello"
+        eventually(lambda: (old.counters["connections_open"], new.counters["connections_open"]) == (0, 3))
+
+
+def test_the_state_comes_along_and_on_connect_knows_that_nobody_is_new(engine_name: str, other_engine: str) -> None:
+    def remembering() -> Handlers:
+        handlers = Handlers()
+
+        @handlers.on_connect
+        def connect(conn: Any) -> None:
+            if not conn.resumed:
+                conn.state = {"name": "somebody", "count": 0}
+
+        @handlers.on_message
+        def count(conn: Any, message: Any) -> None:
+            conn.state["count"] += 1
+            conn.send(f"{conn.state['name']} {conn.state['count']} {conn.resumed}")
+
+        return handlers
+
+    with two(remembering(), remembering(), engine_name, other_engine) as (old, new), old.client() as client:
+        client.send("")
+        assert client.recv(timeout=WAIT_S) == "somebody 1 False"
+        hand_over(old, new)
+        client.send("")
+        assert client.recv(timeout=WAIT_S) == "somebody 2 True"
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "blocking"])
+def test_what_on_handover_returns_arrives_in_on_resume_before_any_message(engine_name: str, other_engine: str, kind: str) -> None:
+    old_app, new_app = Handlers(), Handlers()
+    old_app.on_connect = lambda conn: setattr(conn, "state", object())  # which pickle does not take
+    old_app.on_handover = lambda conn: b"from %d" % (conn.id & 0xFF)
+    seen: list[Any] = []
+    connects: list[Any] = []
+    new_app.on_connect = connects.append
+
+    def resume(conn: Any, state: Any) -> None:
+        seen.append(state)
+
+    async def resume_async(conn: Any, state: Any) -> None:
+        await asyncio.sleep(0.05)
+        seen.append(state)
+
+    new_app.on_resume = {"plain": resume, "async": resume_async, "blocking": blocking(resume)}[kind]
+    new_app.on_message = lambda conn, message: seen.append(message)
+    with two(old_app, new_app, engine_name, other_engine) as (old, new), old.socket() as peer:
+        upgrade(peer)
+        eventually(lambda: old.counters["connections_open"])
+        peer.sendall(masked(b"12345")[:7])
+        eventually(lambda: old.counters["bytes_in"] > 7)
+        hand_over(old, new)
+        peer.sendall(masked(b"12345")[7:])
+        eventually(lambda: len(seen) == 2)
+        assert seen == [b"from 1", b"12345"]
+        assert connects == []
+
+
+def gone(client: Any) -> tuple[int, str]:
+    with pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=WAIT_S)
+    assert closed.value.rcvd is not None
+    return closed.value.rcvd.code, closed.value.rcvd.reason
+
+
+def test_a_state_that_cannot_be_pickled_closes_its_connection_alone(
+    engine_name: str, other_engine: str, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
+    old_app = echoing()
+    states = iter([lambda: None, "fine"])
+    old_app.on_connect = lambda conn: setattr(conn, "state", next(states))
+    with two(old_app, echoing("new "), engine_name, other_engine) as (old, new), old.client() as bad, old.client() as good:
+        eventually(lambda: old.counters["connections_open"] == 2)
+        hand_over(old, new)
+        assert gone(bad) == (1012, "state was lost")
+        good.send("x")
+        assert good.recv(timeout=WAIT_S) == "new x"
+        eventually(lambda: new.counters["closes_not_resumed"] == 1)
+    assert "let on_handover return what the new process needs" in caplog.text
+
+
+class Broken:
+    """Can be pickled, and not unpickled."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def test_a_state_that_the_new_code_cannot_restore_closes_with_1012(
+    engine_name: str, other_engine: str, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
+    old_app = echoing()
+    old_app.on_connect = lambda conn: setattr(conn, "state", Broken())
+    with two(old_app, echoing(), engine_name, other_engine) as (old, new), old.client() as client:
+        eventually(lambda: old.counters["connections_open"] == 1)
+        hand_over(old, new)
+        assert gone(client) == (1012, "state was lost")
+    assert "does not fit the new code" in caplog.text
+
+
+def test_a_path_that_is_no_more_closes_with_1012_and_calls_nobody(engine_name: str, other_engine: str) -> None:
+    called: list[Any] = []
+    new_app = Handlers()
+    new_app.on_connect = new_app.on_message = new_app.on_close = lambda *args: called.append(args)
+    with two({"/old": echoing()}, {"/new": new_app}, engine_name, other_engine) as (old, new), old.client("/old") as client:
+        eventually(lambda: old.counters["connections_open"] == 1)
+        hand_over(old, new)
+        assert gone(client) == (1012, "state was lost")
+        eventually(lambda: not new.counters["connections_open"])
+    assert called == []
+
+
+@pytest.mark.parametrize(("hook", "code"), [("on_handover", 1011), ("on_resume", 1011)])
+def test_a_hook_that_raises_closes_its_connection(engine_name: str, other_engine: str, hook: str, code: int) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("no")
+
+    old_app, new_app = echoing(), echoing()
+    setattr(old_app if hook == "on_handover" else new_app, hook, fail)
+    with two(old_app, new_app, engine_name, other_engine) as (old, new), old.client() as client:
+        eventually(lambda: old.counters["connections_open"] == 1)
+        assert hand_over(old, new)
+        assert gone(client)[0] == code
+        eventually(lambda: old.counters["handler_errors"] + new.counters["handler_errors"] == 1)
+
+
+def test_on_handover_cannot_be_async() -> None:
+    handlers = Handlers()
+
+    async def slow(conn: Any) -> None: ...
+
+    with pytest.raises(AppInvalid, match="plain function"):
+        handlers.on_handover = slow
+
+
+def test_a_pending_handler_is_awaited(engine_name: str, other_engine: str) -> None:
+    old_app = Handlers()
+
+    @old_app.on_message
+    async def work(conn: Any, message: Any) -> None:
+        await asyncio.sleep(0.3)
+        conn.send(f"done {message}")
+
+    with two(old_app, echoing("new "), engine_name, other_engine) as (old, new), old.client() as client:
+        client.send("1")
+        client.send("2")
+        eventually(lambda: old.counters["messages_in"])
+        assert hand_over(old, new)
+        client.send("3")
+        answers = [client.recv(timeout=WAIT_S) for _ in range(3)]
+        assert answers in (["done 1", "done 2", "new 3"], ["done 1", "new 2", "new 3"])
+
+
+def test_who_is_pending_for_too_long_stays_and_is_drained(engine_name: str, other_engine: str) -> None:
+    old_app = Handlers()
+
+    @old_app.on_message
+    async def work(conn: Any, message: Any) -> None:
+        await asyncio.Event().wait()
+
+    with two(old_app, echoing(), engine_name, other_engine, handover_timeout_s=0.1, stop_timeout_s=1.0) as (old, new):
+        with old.client() as stuck, old.client() as free:
+            stuck.send("1")
+            eventually(lambda: old.counters["messages_in"])
+            assert hand_over(old, new)
+            assert old.counters["connections_open"] == 1
+            old.run(old.server.stop(SERVICE_RESTART, "server is restarting"))
+            assert gone(stuck) == (1012, "server is restarting")
+            free.send("x")
+            assert free.recv(timeout=WAIT_S) == "x"
+
+
+def test_an_expiry_comes_along(engine_name: str, other_engine: str) -> None:
+    with two(echoing(), echoing(), engine_name, other_engine) as (old, new), old.client() as client:
+        eventually(lambda: old.counters["connections_open"] == 1)
+        worker = old.server.worker
+        worker.expire_at(old.call(lambda: worker.connections)[0], time.time() + 1.5)
+        hand_over(old, new)
+        assert gone(client) == (1008, "expired")
+        eventually(lambda: new.counters["closes_expired"] == 1)
+
+
+def test_a_successor_that_dies_before_it_acknowledged_costs_nobody_anything(engine_name: str, other_engine: str) -> None:
+    with two(echoing("old "), echoing("new "), engine_name, other_engine) as (old, new), old.client() as client:
+        client.send("1")
+        assert client.recv(timeout=WAIT_S) == "old 1"
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.settimeout(WAIT_S)
+        handing = asyncio.run_coroutine_threadsafe(old.server.worker.hand_over(ours), old.loop)
+        _, fds, _, _ = socket.recv_fds(theirs, 16, 300)
+        for fd in fds:
+            socket.close(fd)
+        theirs.close()
+        assert handing.result(WAIT_S) is False
+        client.send("2")
+        assert client.recv(timeout=WAIT_S) == "old 2"
+        assert hand_over(old, new)  # the next one
+        client.send("3")
+        assert client.recv(timeout=WAIT_S) == "new 3"
+
+
+def test_a_stop_in_the_middle_waits_for_the_batch_on_its_way(engine_name: str, other_engine: str) -> None:
+    with two(echoing(), echoing(), engine_name, other_engine) as (old, new), ExitStack() as stack:
+        peers = [Peer(stack.enter_context(old.socket())) for _ in range(300)]
+        for peer in peers:
+            peer.say(upgrade_request())
+        eventually(lambda: old.counters["connections_open"] == 300)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        new.call(lambda: new.server.worker.take_over(theirs))
+
+        async def both() -> None:
+            handing = asyncio.ensure_future(old.server.worker.hand_over(ours))
+            await asyncio.sleep(0)
+            await asyncio.gather(handing, old.server.worker.stop())
+
+        old.run(both())
+        moved = new.counters["connections_open"]
+        eventually(lambda: [peer.read() for peer in peers] and sum(peer.ended is not None for peer in peers) == 300 - moved)
+        assert moved in (250, 300)
+
+
+def test_broadcasts_of_both_sides_reach_everybody_once(engine_name: str, other_engine: str) -> None:
+    with two(Handlers(), Handlers(), engine_name, other_engine) as (old, new), ExitStack() as stack:
+        peers = [stack.enter_context(old.socket()) for _ in range(600)]
+        for peer in peers:
+            peer.sendall(upgrade_request())
+            head(peer)
+        eventually(lambda: old.counters["connections_open"] == 600)
+        counts = {"old": 0, "new": 0}
+
+        def publish(there: Served, name: str) -> None:
+            there.server.worker.broadcast(f"{name} {counts[name]}")
+            counts[name] += 1
+
+        def keep_publishing(there: Served, name: str) -> None:
+            if going:
+                publish(there, name)
+                there.loop.call_later(0.001, keep_publishing, there, name)
+
+        going = True
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        new.call(lambda: new.server.worker.take_over(theirs))
+        for there, name in ((old, "old"), (new, "new")):
+            there.call(lambda there=there, name=name: keep_publishing(there, name))
+        assert old.run(old.server.worker.hand_over(ours))
+        going = False
+        for there, name in ((old, "old"), (new, "new")):
+            there.call(lambda there=there, name=name: publish(there, name))
+        expected = sorted(f"{name} {number}" for name in counts for number in range(counts[name]))
+        for peer in peers:
+            raw = Peer(peer)
+            raw.is_upgraded, raw.head = True, b"read"
+            eventually(lambda raw=raw: raw.read() is None or len(raw.messages) >= len(expected))
+            assert sorted(map(str, raw.messages)) == expected
+
+
+def test_a_link_that_dies_afterwards_harms_nobody(engine_name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR)
+    with served(echoing(), engine=engine_name) as new:
+        for _ in itertools.repeat(None, 3):
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            new.call(lambda theirs=theirs: new.server.worker.take_over(theirs))
+            ours.close()
+        with new.client() as client:
+            client.send("x")
+            assert client.recv(timeout=WAIT_S) == "x"
+            new.server.worker.broadcast("news")
+            assert client.recv(timeout=WAIT_S) == "news"
+    assert caplog.text == ""
