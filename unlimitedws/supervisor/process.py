@@ -8,6 +8,7 @@ It holds exactly its slot's listeners, its channel to the supervisor and the sta
 
 and what it is told:
 
+    {"leave": true}                  it is about to be stopped: it says so to load balancers, and goes on
     {"stop": code, "reason": text}   stop: drain with this close code, run on_stop, end
     {"cut": true}                    the same without waiting for anybody
 
@@ -38,6 +39,7 @@ from unlimitedws.wire.closing import GOING_AWAY
 
 if TYPE_CHECKING:
     from unlimitedws.app import App
+    from unlimitedws.worker import Worker
 
 log = logging.getLogger("unlimitedws.worker")
 
@@ -95,6 +97,7 @@ class WorkerProcess:
         self.stopping = asyncio.Event()
         self.cutting = asyncio.Event()
         self.terminated = False
+        self.worker: Worker | None = None
         self.close_code, self.close_reason = GOING_AWAY, "server is stopping"
 
     async def main(self, load: Callable[[], App]) -> int:
@@ -113,7 +116,7 @@ class WorkerProcess:
     async def serve(self, load: Callable[[], App]) -> int:
         from unlimitedws.worker import Worker
 
-        worker = Worker(
+        worker = self.worker = Worker(
             load(), self.config, row=self.row, serial=self.order.serial, workers=self.workers, supervised=True
         )  # fmt: skip
         self.row[INDEX["native"]] = worker.engine_name == "native"
@@ -177,6 +180,8 @@ class WorkerProcess:
             self.stop(message["stop"], message["reason"])
         elif "cut" in message:
             self.cut()
+        elif "leave" in message and self.worker is not None:
+            self.worker.leave()
 
     def terminate(self) -> None:
         if self.terminated:
