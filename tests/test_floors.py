@@ -16,6 +16,7 @@ FLOORS = (
     (
         "errors",
         "config",
+        "farewell",
         "activation",
         "blame",
         "functions",

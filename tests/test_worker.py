@@ -138,10 +138,10 @@ def test_a_stop_closes_everyone_with_1001_and_refuses_newcomers(engine_name: str
         there.run(there.server.stop())
         for client in clients:
             client.close()
-            assert (client.close_code, client.close_reason) == (1001, "server is stopping")
+            assert (client.close_code, client.close_reason) == (1001, "server is stopping, retry in 1 s")
         with pytest.raises(ConnectionRefusedError):
             there.socket()
-    assert closes == [(1001, "server is stopping", Cause.DRAIN, True)] * 10
+    assert closes == [(1001, "server is stopping, retry in 1 s", Cause.DRAIN, True)] * 10
 
 
 def test_a_worker_that_stops_listening_keeps_its_connections(engine_name: str) -> None:

@@ -64,6 +64,12 @@ class Activation:
             del self.fds[fd]
         return [ActivatedListener(sock, place, config) for sock in listening_sockets(chosen, config)]
 
+    def take_named(self, prefix: str) -> dict[str, int]:
+        """Descriptors whose names begin like this, by name: the caller's from now on, and of no place."""
+        found = {name: fd for fd, name in self.fds.items() if name.startswith(prefix)}
+        self.fds = {fd: name for fd, name in self.fds.items() if not name.startswith(prefix)}
+        return found
+
     def nothing_for(self, place: Systemd) -> str:
         if place.name and self.fds:
             return f"no socket is named {place.name}, but {', '.join(sorted(set(self.fds.values())))}; see FileDescriptorName="

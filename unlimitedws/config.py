@@ -125,6 +125,19 @@ class Config:
     )
     drain_batch: int = setting(500, "processes", "connections each worker closes at a time when it stops", minimum=1)
     drain_pause_s: float = setting(0.05, "processes", "pause between these batches")
+    drain_delay_s: float = setting(
+        0.0, "processes", "after SIGTERM: how long the server goes on accepting, not ready any more, so that load balancers turn away first"
+    )
+    retry_window_s: int = setting(
+        60, "processes", "longest time over which clients closed by a stop are asked to spread their return, as in 'retry in 7 s'; "
+        "a second for each 1000 clients of the worker is enough", maximum=86400, zero="no hint in the close reason",
+    )  # fmt: skip
+    max_worker_age_s: float = setting(
+        0.0, "processes", "age at which a worker is replaced, 10% more or less, one worker at a time", zero="never"
+    )
+    max_worker_memory_bytes: int = setting(
+        0, "processes", "memory (PSS) beyond which a worker is replaced, one worker at a time", maximum=TIB, zero="no limit"
+    )
     reload: bool = setting(False, "processes", "development: restart the workers when a source file changes")
 
     admin_host: str = setting("127.0.0.1", "operations", "address of the stats endpoint")

@@ -125,9 +125,9 @@ def listen_at(address: Bindable, host: str, port: int, *, config: Config, reuse_
     return listener
 
 
-def tcp_listener(place: Tcp, sock: socket.socket, config: Config) -> Listener:
+def tcp_listener(place: Tcp, sock: socket.socket, config: Config, kind: type[Listener] = Listener) -> Listener:
     """The listener of a place, whose socket was made by `listen_at`."""
-    return Listener(sock, proxied=place.proxied, tls=bool(config.certfile) if place.tls is None else place.tls)
+    return kind(sock, proxied=place.proxied, tls=bool(config.certfile) if place.tls is None else place.tls)
 
 
 def prepare(listener: socket.socket, config: Config, *, reuse_port: bool, dual: bool = False) -> None:

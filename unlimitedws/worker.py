@@ -18,6 +18,7 @@ from unlimitedws.engine import load
 from unlimitedws.engine.contract import TICKS_PER_S
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.expiry import Expiry
+from unlimitedws.farewell import Farewell
 from unlimitedws.front import Front
 from unlimitedws.gate import Gate
 from unlimitedws.handover import Arriving, Leaving
@@ -90,6 +91,11 @@ class Worker:
         for listener in listeners:
             context = self._certificates.context if self._certificates and listener.tls else None
             self._engine.listen(listener.fd, proxied=listener.proxied, tls=context)
+
+    def leave(self) -> None:
+        """It is about to stop: `health_path` says so to load balancers, and everything else goes on."""
+        if self._engine is not None:
+            self._front.draining = True
 
     def stop_listening(self) -> None:
         """Accepts no more; who is connected stays. Their owner may close the listeners then."""
@@ -248,13 +254,21 @@ class Worker:
 
     async def _drain(self, code: int, reason: str, deadline: float) -> None:
         pause_s = max(self.config.drain_pause_s, POLL_S)
-        while self._engine.drain(code, reason, self.config.drain_batch):
+        farewell = Farewell(reason, self._row[INDEX["connections_open"]], self.config.retry_window_s)
+        while self._close_batch(code, farewell):
             if self._cut or time.monotonic() >= deadline:
                 self._engine.drain(code, reason, EVERYONE)  # they are cut, but not without a Close frame
                 await asyncio.sleep(POLL_S)
                 await self._grace(lambda: not self._row[INDEX["queued_bytes"]])
                 return
             await self._until(lambda: False, min(deadline, time.monotonic() + pause_s))
+
+    def _close_batch(self, code: int, farewell: Farewell) -> int:
+        """Closes the next ones, as many as `drain_batch`; how many connections are left, those that close included."""
+        left = 0
+        for reason, number in farewell.parts(self.config.drain_batch):
+            left = self._engine.drain(code, reason, number)
+        return left
 
     async def _until(self, reached: Callable[[], bool], deadline: float) -> None:
         while not reached() and not self._cut and (left_s := deadline - time.monotonic()) > 0:

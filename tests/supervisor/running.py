@@ -35,6 +35,9 @@ def echo(conn, message):
     conn.send(message)
 """
 
+MANAGED = ("UNLIMITEDWS_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "FDSTORE")
+"""Beginnings of variables that a server in a test shall not have of the tests themselves."""
+
 T = TypeVar("T")
 
 
@@ -50,12 +53,12 @@ def until(condition: Callable[[], T], timeout_s: float = 15.0, every_s: float = 
 class Running:
     """`python -m unlimitedws.supervisor app:handlers` (or a launcher script) in a folder of its own.
 
-    log: everything it has written.  sockets: passed to it as systemd does.
+    log: everything it has written.  sockets, names: passed to it as systemd does.  environ: more for its environment.
     The settings are given as flags: `workers=2` as `--workers 2`."""
 
     def __init__(
         self, folder: Path, *, source: str = ECHO, script: str | None = None, files: dict[str, str] | None = None,
-        sockets: Sequence[socket.socket] = (), **settings: object,
+        sockets: Sequence[socket.socket] = (), names: str = "", environ: dict[str, str] | None = None, **settings: object,
     ) -> None:  # fmt: skip
         self.folder, self.mark = folder, uuid.uuid4().hex
         self.clients = contextlib.ExitStack()
@@ -68,10 +71,10 @@ class Running:
             (folder / "launcher.py").write_text(script)
             command = [sys.executable, "launcher.py"]
         if sockets:
-            command = activated(sockets, "", *command[1:])
+            command = activated(sockets, names, *command[1:])
         path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("UNLIMITEDWS_")}
-        env = {**outside, "PYTHONPATH": path, MARK: self.mark, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(MANAGED)}
+        env = {**outside, **(environ or {}), "PYTHONPATH": path, MARK: self.mark, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         self.log_file = folder / f"log.{self.mark}"
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(

@@ -72,6 +72,9 @@ class Child:
     def stop(self, code: int, reason: str) -> None:
         self.channel.send({"stop": code, "reason": reason})
 
+    def leave(self) -> None:
+        self.channel.send({"leave": True})
+
     def cut(self) -> None:
         self.channel.send({"cut": True})
 

@@ -21,11 +21,13 @@ from unlimitedws.supervisor.ending import START_FAILURES, Backoff, ProcessGone
 from unlimitedws.supervisor.generation import Generation
 from unlimitedws.supervisor.given import Given
 from unlimitedws.supervisor.listeners import Listeners
+from unlimitedws.supervisor.notify import Notifier
 from unlimitedws.supervisor.order import Order
 from unlimitedws.supervisor.process import ORPHAN_END_S
 from unlimitedws.supervisor.reload import Reloader
 from unlimitedws.supervisor.slot import Slot
 from unlimitedws.supervisor.stats_table import StatsTable
+from unlimitedws.supervisor.steering import Steering
 from unlimitedws.supervisor.tasks import Tasks
 from unlimitedws.wire.closing import GOING_AWAY, SERVICE_RESTART
 
@@ -43,16 +45,19 @@ QUIT_PAUSE_S = 0.1
 class Fleet:
     """The slots, their workers and the generation they are forked from.
 
+    leaving: the server is stopping, or about to.  notifier: what systemd is told of reloads.
     kept: descriptors of the embedding program.  failed(error): a defect of ours; the server has to end."""
 
     def __init__(
         self, given: Given, config: Config, listeners: Listeners, *,
-        kept: frozenset[int], failed: Callable[[BaseException], None],
+        kept: frozenset[int], failed: Callable[[BaseException], None], notifier: Notifier | None = None,
     ) -> None:  # fmt: skip
         self.given, self.config, self.listeners, self.kept = given, config, listeners, kept
+        self.notifier = notifier or Notifier()
         self.loop = asyncio.get_running_loop()
         self.table = StatsTable.create(len(listeners.of_slots))
         self.slots = [Slot(number, mine, config) for number, mine in enumerate(listeners.of_slots)]
+        self.steering = Steering(listeners.groups)
         self.pressure = Pressure(config)
         self.children: dict[int, Child] = {}  # by serial
         self.generations: set[Generation] = set()
@@ -61,6 +66,7 @@ class Fleet:
         self.has_generation = asyncio.Event()
         self.serial = 0
         self.was_ready = False
+        self.leaving = False
         self.stopping = asyncio.Event()
         self.tasks = Tasks(failed)
         self.reloader = Reloader(self)
@@ -173,11 +179,14 @@ class Fleet:
             slow.cancel()
         if child.is_dead or child.state != "ready":
             raise ProcessGone(f"worker {pid} of slot {slot.number} ended as soon as it was ready")
+        if self.leaving:
+            child.leave()
         return child
 
     def install(self, slot: Slot, child: Child) -> None:
         """The child serves the slot from now on, and takes over what those before it have."""
         before = slot.install(child)
+        self.steer()
         log.debug("worker %d serves slot %d", child.pid, slot.number)
         if before is not None:
             allowed_s = self.config.handover_timeout_s + STOP_GRACE_S
@@ -208,6 +217,7 @@ class Fleet:
         self.table.fold(child.order.row, slot.number)
         if not slot.remove(child) or self.stopping.is_set():
             return
+        self.steer()
         if child.status == 0 and not child.doom:
             self.quit(slot, child)
         else:
@@ -219,16 +229,33 @@ class Fleet:
         """It accepts no more: because the server stops, because it was replaced, or because somebody sent it SIGTERM."""
         slot = self.slots[child.order.slot]
         if self.stopping.is_set():
-            if all(each.state == "draining" for each in self.children.values()):
-                self.listeners.stop_accepting()
+            self.end_listening()
         elif slot.retire(child):
+            self.steer()
             self.quit(slot, child)
+
+    def end_listening(self) -> None:
+        """Once no worker accepts any more."""
+        if all(each.state == "draining" for each in self.children.values()):
+            self.listeners.stop_accepting()
+
+    @property
+    def is_served(self) -> bool:
+        """Whether at least one worker accepts."""
+        return any(slot.current is not None for slot in self.slots)
+
+    def steer(self) -> None:
+        """Called whenever a slot has got its worker, or lost it: new connections go where somebody accepts."""
+        self.steering.steer([slot.current is not None for slot in self.slots])
 
     def quit(self, slot: Slot, child: Child) -> None:
         """A worker left politely, unasked: somebody sent it SIGTERM. Maybe to all of us: then ours is about to come."""
 
         def restart() -> None:
-            if not self.stopping.is_set():
+            if self.leaving:
+                if not self.is_served:
+                    self.begin_stop()
+            else:
                 log.warning("worker %d of slot %d was told to stop, not by us; starting another", child.pid, slot.number)
                 self.restart(slot, 0.0)
 
@@ -289,16 +316,24 @@ class Fleet:
 
     # ---- stop
 
+    def leave(self) -> None:
+        """The server is about to stop: nobody is ready any more, and everybody goes on. `begin_stop` follows."""
+        self.leaving = True
+        for child in self.children.values():
+            child.leave()
+
     def begin_stop(self) -> None:
         """Tells all workers to stop accepting and drain; their deadline begins."""
         if self.stopping.is_set():
             return
+        self.leaving = True
         self.stopping.set()
         for child in self.children.values():
             child.stop(GOING_AWAY, "server is stopping")
         for generation in self.generations:
             if not generation.ready.done():
                 generation.kill()
+        self.end_listening()
         self.loop.call_later(self.config.stop_timeout_s + STOP_GRACE_S, self.kill, "it did not stop in time")
 
     def cut(self) -> None:

@@ -3,7 +3,7 @@
 A listener belongs to its slots and not to the processes in them. The supervisor holds it for life, so that
 clients which the kernel has queued when a worker dies are served by its successor instead of being reset.
 
-    TCP             one SO_REUSEPORT socket for each slot, among which the kernel spreads new connections
+    TCP             one SO_REUSEPORT socket for each slot, among which the kernel spreads new connections (see steering.py)
     Unix            one socket, which every slot accepts from: whoever comes too late finds nothing (EAGAIN)
     from systemd    as many as the unit has: dealt out where they are bound to one address, else shared
 """
@@ -11,6 +11,8 @@ clients which the kernel has queued when a worker dies are served by its success
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import socket
 from collections.abc import Iterator, Sequence
 
@@ -20,13 +22,19 @@ from unlimitedws.errors import ListenError
 from unlimitedws.listener import Bindable, Listener, listen_at, prepare, resolve, tcp_listener, wanted
 from unlimitedws.place import Place, Systemd, Tcp, Unix
 from unlimitedws.socketfile import listen_unix
+from unlimitedws.supervisor.notify import Notifier
+from unlimitedws.supervisor.steering import Group, turn_away
+from unlimitedws.supervisor.stored import Store, StoredListener
 
 
 class Listeners:
-    """Every listener of a server, and which of them each slot accepts from."""
+    """Every listener of a server, and which of them each slot accepts from.
+
+    groups: those that are ours alone, so that new connections can be steered."""
 
     def __init__(self, slots: int) -> None:
         self.all: list[Listener] = []
+        self.groups: list[Group] = []
         self.of_slots: list[list[Listener]] = [[] for _ in range(slots)]
 
     def __str__(self) -> str:
@@ -48,6 +56,31 @@ class Listeners:
         for number, mine in enumerate(self.of_slots):
             mine += made[number::slots] if len(made) >= slots else [made[number % len(made)]]
 
+    def deal_steered(self, made: Sequence[Listener]) -> None:
+        """The same for sockets of one address that nobody else has, in the order of listen()."""
+        self.deal(made)
+        slots = len(self.of_slots)
+        self.groups.append(Group((listener.sock, number % slots) for number, listener in enumerate(made)))
+
+    @property
+    def ending(self) -> list[Listener]:
+        """TCP listeners of ours that end with this server: what waits in their queues then is lost."""
+        return [listener for listener in self.all if type(listener) is Listener]
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a client waits in one of these queues."""
+        poll = select.poll()
+        for listener in self.ending:
+            poll.register(listener.sock, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def turn_away(self) -> None:
+        """Lets nobody begin to connect where listening is about to end; who has begun may still be accepted."""
+        for listener in self.ending:
+            with contextlib.suppress(OSError):  # refused: then a few are reset at the end
+                turn_away(listener.sock)
+
     def stop_accepting(self) -> None:
         """Ends listening for all processes, except where systemd goes on listening for the next start."""
         for listener in self.all:
@@ -58,21 +91,27 @@ class Listeners:
             listener.close()
 
 
-def listen_for_slots(config: Config, slots: int) -> Listeners:
-    """Listens wherever the settings say. May block in the resolver.
+def listen_for_slots(config: Config, slots: int, notifier: Notifier | None = None) -> Listeners:
+    """Listens wherever the settings say, on what systemd has kept of the last start before all. May block in the resolver.
 
     Raises ListenError, also where another server of this user has the port; nothing is left open then."""
     listeners = Listeners(slots)
+    store = Store.of(os.environ, passed(), notifier or Notifier())
     with contextlib.ExitStack() as stack:
         stack.callback(listeners.close)
+        stack.callback(store.close)
         for place in wanted(config):
-            for made in listeners_of(place, config, slots):
-                listeners.deal(made)
+            for made in listeners_of(place, config, slots, store):
+                if isinstance(place, Tcp):
+                    listeners.deal_steered(made)
+                else:
+                    listeners.deal(made)
         stack.pop_all()
+    store.close()
     return listeners
 
 
-def listeners_of(place: Place, config: Config, slots: int) -> Iterator[Sequence[Listener]]:
+def listeners_of(place: Place, config: Config, slots: int, store: Store) -> Iterator[Sequence[Listener]]:
     """The listeners of one place, in groups of one address. Raises ListenError."""
     if isinstance(place, Unix):
         yield [listen_unix(place, config)]
@@ -82,21 +121,31 @@ def listeners_of(place: Place, config: Config, slots: int) -> Iterator[Sequence[
             groups.setdefault(str(listener), []).append(listener)
         yield from groups.values()
     else:
-        yield [tcp_listener(place, sock, config) for sock in tcp_sockets(place, config, slots)]
+        yield tcp_listeners(place, config, slots, store)
 
 
-def tcp_sockets(place: Tcp, config: Config, slots: int) -> list[socket.socket]:
-    """One SO_REUSEPORT socket for each slot; with port 0 all on the same free port. Raises ListenError."""
+def tcp_listeners(place: Tcp, config: Config, slots: int, store: Store) -> list[Listener]:
+    """One SO_REUSEPORT socket for each slot; with port 0 all on the same free port. Raises ListenError.
+
+    The first of them are those that were kept of the last start, so that nobody who waits there is lost; more than
+    there are slots where there were more before."""
     address = resolve(place.host, place.port)
-    if place.port:
+    socks = store.take(address, config) if place.port else []
+    kept = len(socks)
+    if place.port and not kept:
         probe(address, place, config)
     with contextlib.ExitStack() as stack:
-        socks: list[socket.socket] = []
-        for _ in range(slots):
+        for sock in socks:
+            stack.enter_context(sock)
+        for _ in range(kept, slots):
             socks.append(stack.enter_context(listen_at(address, place.host, place.port, config=config, reuse_port=True)))
             address = address._replace(sockaddr=socks[0].getsockname())
         stack.pop_all()
-    return socks
+    # A port that the kernel chose is another one at the next start.
+    is_stored = bool(place.port) and store.has_room(len(socks), str(place))
+    for sock in socks[kept:] if is_stored else ():
+        store.keep(sock)
+    return [tcp_listener(place, sock, config, StoredListener if is_stored else Listener) for sock in socks]
 
 
 def probe(address: Bindable, place: Tcp, config: Config) -> None:

@@ -9,6 +9,7 @@ It holds exactly its slot's listeners, its channel to the supervisor and the sta
 
 and what it is told:
 
+    {"leave": true}                  it is about to be stopped: it says so to load balancers, and goes on
     {"stop": code, "reason": text}   stop: drain with this close code, run on_stop, end
     {"cut": true}                    the same without waiting for anybody
     {"hand_over": true} + socket     give the connections to the worker at its other end, then stop with 1012
@@ -187,6 +188,8 @@ class WorkerProcess:
             self.handing_over = asyncio.ensure_future(self.hand_over(socket.socket(fileno=fds[0])))
         elif "take_over" in message and self.worker is not None:
             self.worker.take_over(socket.socket(fileno=fds[0]))
+        elif "leave" in message and self.worker is not None:
+            self.worker.leave()
 
     async def hand_over(self, sock: socket.socket) -> None:
         if self.worker is None or self.stopping.is_set():

@@ -26,12 +26,15 @@ class Reloader:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.asked = asyncio.Event()
+        self.turn = asyncio.Lock()  # slots are replaced for one reason at a time
         self.count = 0
 
     def ask(self) -> None:
         if isinstance(self.fleet.given, str):
             self.asked.set()
         else:
+            self.fleet.notifier.reloading()
+            self.fleet.notifier.ready()
             log.warning("no reload: the program itself imported the app, so restart the program to get fresh code")
 
     async def run(self) -> None:
@@ -41,7 +44,11 @@ class Reloader:
             await fleet.either(self.asked.wait())
             if not fleet.stopping.is_set():
                 self.asked.clear()
-                await self.reload()
+                fleet.notifier.reloading()
+                async with self.turn:
+                    await self.reload()
+                if not fleet.stopping.is_set():
+                    fleet.notifier.ready()
 
     async def reload(self) -> None:
         fleet = self.fleet
@@ -62,6 +69,14 @@ class Reloader:
         self.count += 1
         log.info("reloaded %s", fleet.given)
 
+    async def renew(self, slot: Slot) -> bool:
+        """Whether the slot has a fresh worker of the code in use; the old one drains."""
+        async with self.turn:
+            generation = self.fleet.generation
+            if generation is None or slot.current is None or self.fleet.stopping.is_set():
+                return False
+            return await self.replace(slot, generation, "replacement")
+
     async def replace_in_the_end(self, slot: Slot, fresh: Generation) -> bool:
         """Tries until the slot has a worker of the fresh generation; False: a stop or the next reload comes first."""
         while not await self.replace(slot, fresh):
@@ -70,7 +85,7 @@ class Reloader:
             await self.fleet.pause(slot.backoff.after_failure())
         return True
 
-    async def replace(self, slot: Slot, fresh: Generation) -> bool:
+    async def replace(self, slot: Slot, fresh: Generation, why: str = "reload") -> bool:
         """Whether the slot has a worker of the fresh generation, which takes the connections over; at most one drains the rest."""
         fleet = self.fleet
         for child in tuple(slot.retired):
@@ -84,7 +99,7 @@ class Reloader:
             child = await fleet.hatch(slot, fresh)
         except START_FAILURES as error:
             if not fleet.stopping.is_set():
-                log.error("reload: slot %d goes on with the code it has: %s", slot.number, error)
+                log.error("%s: slot %d goes on with the code it has: %s", why, slot.number, error)
             return False
         fleet.install(slot, child)
         return True

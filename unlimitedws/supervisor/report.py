@@ -86,7 +86,7 @@ class Report:
     @property
     def is_ready(self) -> bool:
         """Whether at least one worker serves, and will go on doing so."""
-        return not self.fleet.stopping.is_set() and any(slot.current is not None for slot in self.fleet.slots)
+        return not self.fleet.leaving and self.fleet.is_served
 
     def pids(self) -> dict[int, str]:
         """Every process of the server by pid, and what it is."""

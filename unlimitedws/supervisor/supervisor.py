@@ -2,7 +2,7 @@
 
     bind every listener, raise limits      errors here end it before anything is forked
     start the admin endpoint, the fleet    an app that cannot start ends it with exit code 3
-    wait                                   SIGTERM, SIGINT: stop; again: at once; SIGHUP: reload
+    wait                                   SIGTERM, SIGINT: stop (see departure.py); again: at once; SIGHUP: reload
     stop the fleet                         no process of ours is left
 
 It runs on the standard library's loop, in one thread: only a single-threaded process forks safely.
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import threading
@@ -27,11 +28,15 @@ from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import name_of
 from unlimitedws.supervisor.admin import Admin, Answer, document, text
 from unlimitedws.supervisor.cpus import usable_cpus
+from unlimitedws.supervisor.departure import depart
 from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.given import Given
 from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
+from unlimitedws.supervisor.notify import Notifier
+from unlimitedws.supervisor.progress import Progress
 from unlimitedws.supervisor.reaper import Reaper, become_subreaper
+from unlimitedws.supervisor.renewal import Renewal
 from unlimitedws.supervisor.report import Report
 from unlimitedws.supervisor.sampler import EVERY_S, Sampler
 from unlimitedws.supervisor.tasks import Tasks
@@ -70,7 +75,8 @@ class Supervisor:
         kept = frozenset(open_descriptors())
         check_certificates(self.config)
         with contextlib.ExitStack() as stack:
-            listeners = listen_for_slots(self.config, self.config.workers or usable_cpus())
+            notifier = Notifier.of(os.environ)
+            listeners = listen_for_slots(self.config, self.config.workers or usable_cpus(), notifier)
             stack.callback(listeners.close)
             kept -= listeners.descriptors  # systemd's were open before
             admin_listener = listen_for_admin(self.config)
@@ -79,26 +85,33 @@ class Supervisor:
             stack.enter_context(signals_restored())
             become_subreaper()
             runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.SelectorEventLoop))
-            runner.run(self.serve(listeners, admin_listener, kept))
+            runner.run(self.serve(listeners, admin_listener, kept, notifier))
         if self.crash is not None:
             raise self.crash
 
-    async def serve(self, listeners: Listeners, admin_listener: socket.socket | None, kept: frozenset[int]) -> None:
-        fleet = Fleet(self.app, self.config, listeners, kept=kept, failed=self.failed)
-        self.fleet = fleet
+    async def serve(
+        self, listeners: Listeners, admin_listener: socket.socket | None, kept: frozenset[int], notifier: Notifier
+    ) -> None:  # fmt: skip
+        fleet = Fleet(self.app, self.config, listeners, kept=kept, failed=self.failed, notifier=notifier)
+        self.fleet, self.notifier = fleet, notifier
+        self.tasks = tasks = Tasks(self.failed)
         self.take_signals()
-        tasks = Tasks(self.failed)
+        from unlimitedws import __version__
+
+        report = Report(fleet, Sampler(), version=__version__)
         tasks.start(fleet.go_on_advising())
+        tasks.start(notifier.go_on_living())
         admin: Admin | None = None
         try:
             if admin_listener is not None:
-                admin = await self.open_admin(admin_listener, tasks)
+                admin = await self.open_admin(admin_listener, report)
             await fleet.start()
-            if not fleet.stopping.is_set():
+            if not fleet.leaving:
                 self.announce()
-                self.watch(tasks)
+                self.watch(report)
             await fleet.stopping.wait()
         finally:
+            notifier.stopping()
             await fleet.stop()
             if admin is not None:
                 await admin.close()
@@ -117,23 +130,25 @@ class Supervisor:
             engine += f" (native is not available: {why})"
         workers = len(self.fleet.slots)
         log.info("listening on %s with %d worker%s, engine %s", self.fleet.listeners, workers, "" if workers == 1 else "s", engine)
+        self.notifier.ready()
 
-    def watch(self, tasks: Tasks) -> None:
+    def watch(self, report: Report) -> None:
         Watchdog(self.fleet, self.config.hang_timeout_s).start()
+        self.tasks.start(Progress(self.fleet, self.notifier).go_on_telling())
+        renewal = Renewal(self.fleet, report, self.config)
+        if renewal.is_needed:
+            self.tasks.start(renewal.go_on_looking())
         if not self.config.reload:
             return
         if isinstance(self.app, str):
-            tasks.start(SourceWatcher(Path.cwd(), self.fleet.source_files, self.fleet.reload).watch())
+            self.tasks.start(SourceWatcher(Path.cwd(), self.fleet.source_files, self.fleet.reload).watch())
         else:
             log.warning("reload needs the app as 'module:attribute'; this one was imported by the program itself")
 
-    async def open_admin(self, listener: socket.socket, tasks: Tasks) -> Admin:
-        from unlimitedws import __version__
-
-        report = Report(self.fleet, Sampler(), version=__version__)
+    async def open_admin(self, listener: socket.socket, report: Report) -> Admin:
         admin = Admin({"/stats": lambda: document(report.document()), "/healthz": lambda: health(report)})
         await admin.serve(listener)
-        tasks.start(sample_now_and_then(report))
+        self.tasks.start(sample_now_and_then(report))
         log.info("stats on http://%s/stats", name_of(listener))
         return admin
 
@@ -145,12 +160,14 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGCHLD, Reaper(fleet.reaped).reap)
 
     def told_to_stop(self, number: signal.Signals) -> None:
-        if self.fleet.stopping.is_set():
+        if self.fleet.leaving:
             log.warning("%s again: stopping at once", number.name)
             self.fleet.cut()
         else:
             log.info("%s: stopping; again to stop at once", number.name)
-            self.fleet.begin_stop()
+            self.fleet.leave()
+            self.notifier.stopping()
+            self.tasks.start(depart(self.fleet, self.config.drain_delay_s))
 
 
 def check_caller() -> None:
