@@ -19,10 +19,12 @@ TRIES = 5
 
 HOW = {
     "caddy": "apt-get install caddy",
+    "docker-compose": "apt-get install docker-compose",
     "haproxy": "apt-get install haproxy",
     "nginx": "apt-get install nginx",
     "promtool": "apt-get install prometheus",
     "systemd-analyze": "apt-get install systemd",
+    "prometheus": "apt-get install prometheus",
     "unshare": "apt-get install util-linux",
 }
 

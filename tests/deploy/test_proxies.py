@@ -1,4 +1,4 @@
-"""The proxy configurations, run as they stand but for addresses, ports and paths: TLS in front, an echo behind, and the client's address."""
+"""The proxy configurations, run as they stand but for addresses, ports and paths: TLS in front, an echo behind."""
 
 from __future__ import annotations
 
@@ -85,8 +85,9 @@ def haproxy_with(folder: Path, text: str) -> Command:
 def nginx(folder: Path, chain: Path, key: Path, server: int, ports: list[int]) -> Command:
     temporary = "".join(f"{each}_temp_path {folder}/{each};\n" for each in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     edits = {
-        "user www-data;": "", "/run/nginx.pid": f"{folder}/pid", "/var/log/nginx/": f"{folder}/", "worker_connections 200000": "worker_connections 200",
-        "worker_rlimit_nofile 1048576": "worker_rlimit_nofile 512", "http {\n": f"http {{\n{temporary}", "listen 80;": f"listen 127.0.0.1:{ports[1]};",
+        "user www-data;": "", "/run/nginx.pid": f"{folder}/pid", "/var/log/nginx/": f"{folder}/",
+        "worker_connections 200000": "worker_connections 200", "worker_rlimit_nofile 1048576": "worker_rlimit_nofile 512",
+        "http {\n": f"http {{\n{temporary}", "listen 80;": f"listen 127.0.0.1:{ports[1]};",
         "listen 443 ssl": f"listen 127.0.0.1:{ports[0]} ssl", "server 127.0.0.1:8000;": f"server 127.0.0.1:{server};",
         "/etc/ssl/example.org/fullchain.pem": str(chain), "/etc/ssl/example.org/privkey.pem": str(key),
     }  # fmt: skip
