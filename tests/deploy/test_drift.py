@@ -9,6 +9,7 @@ import pytest
 
 from tests.deploy.files import DEPLOY, MANUAL, ROOT, read, seconds
 from unlimitedws.config import DEFAULTS, settings, variable
+from unlimitedws.sources import load
 
 FILES = sorted([path for path in DEPLOY.rglob("*") if path.is_file()] + [MANUAL])
 NUMBER_AND_NAME = re.compile(r"([0-9][0-9,.]*) s(?:econds)?\s[^().;:]{0,40}\(([a-z_]+_s)\)")
@@ -38,6 +39,25 @@ def test_such_numbers_are_found() -> None:
 def test_every_variable_of_ours_is_a_setting(file: Path) -> None:
     known = {variable(name) for name in settings()} | {"UNLIMITEDWS_NATIVE", "UNLIMITEDWS_PORT"}
     assert set(re.findall(r"\bUNLIMITEDWS_[A-Z_]+", file.read_text())) <= known
+
+
+def test_the_settings_of_the_page_are_accepted(tmp_path: Path) -> None:
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", MANUAL.read_text(), re.MULTILINE | re.DOTALL)
+    file = tmp_path / "unlimitedws.toml"
+    file.write_text(text)
+    config, _ = load({}, {}, str(file))
+    assert (config.trusted_proxies, config.forwarded_header) == ("192.0.2.10", "x-forwarded-for")
+
+
+@pytest.mark.parametrize("name", ["haproxy.cfg", "nginx.conf", "Caddyfile", "envoy.yaml"])
+def test_the_settings_that_a_proxy_asks_for_are_accepted(name: str, tmp_path: Path) -> None:
+    """The lines after "The server:" at its top."""
+    top = read(f"proxy/{name}").partition("# The server:")[2].partition("\n\n")[0]
+    text = "\n".join(line.strip("# ") for line in top.splitlines() if "=" in line).replace("the address of this proxy", "192.0.2.10")
+    file = tmp_path / "unlimitedws.toml"
+    file.write_text(text)
+    config, _ = load({}, {}, str(file))
+    assert (config.trusted_proxies, config.forwarded_header, config.health_path) == ("192.0.2.10", "x-forwarded-for", "/health")
 
 
 SILENCE = [
