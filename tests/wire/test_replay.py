@@ -63,7 +63,15 @@ def test_a_text_that_cannot_become_utf8_fails_after_the_move_as_before() -> None
 
 @pytest.mark.parametrize(
     "event",
-    [("text", "à"), ("binary", b"x" * 70_000), ("compressed", TEXT, b"\x01"), ("ping", b"p"), ("pong", b""), ("close", 1005, ""), ("close", 1000, "ä")],
+    [
+        ("text", "à"),
+        ("binary", b"x" * 70_000),
+        ("compressed", TEXT, b"\x01"),
+        ("ping", b"p"),
+        ("pong", b""),
+        ("close", 1005, ""),
+        ("close", 1000, "ä"),
+    ],
 )
 def test_a_frame_gives_the_event_it_was_made_of(event: Event) -> None:
     assert events(frame_of(event)) == [event]

@@ -66,7 +66,9 @@ class Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.handed_over = self.loop.create_future()
         with ours, theirs:
-            if not (successor.channel.send({"take_over": True}, [theirs.fileno()]) and self.channel.send({"hand_over": True}, [ours.fileno()])):
+            if not (
+                successor.channel.send({"take_over": True}, [theirs.fileno()]) and self.channel.send({"hand_over": True}, [ours.fileno()])
+            ):
                 self.handed_over.set_result(False)
 
     def stop(self, code: int, reason: str) -> None:
