@@ -161,12 +161,9 @@ cdef class Opening(Ending):
 
     cdef bint move(self, int fd, Entry* e, object address) except -1:
         """Takes the address that a proxy told of; False: the gate refuses it."""
-        if self.gate is not None:
-            self.gate.leave(self.address(fd, e))
-        self.set_address(fd, e, address)
-        if self.gate is not None and not self.gate.enter(self.address(fd, e)):
-            e.flags |= UNGATED
+        if self.gate is not None and not self.gate.move(self.address(fd, e), address):
             return False
+        self.set_address(fd, e, address)
         return True
 
     cdef int open(self, int fd, Entry* e, uint32_t route, object verdict, uint8_t* rest, uint8_t* end) except -1:

@@ -76,12 +76,9 @@ class Opening(Handling):
 
     def move(self, fd: int, address: Address) -> bool:
         """Takes the address that a proxy told of. False: the gate refuses it."""
-        if self.gate is not None:
-            self.gate.leave(self.table.address(fd))
-        self.table.set_address(fd, address)
-        if self.gate is not None and not self.gate.enter(self.table.address(fd)):
-            self._ungated = fd
+        if self.gate is not None and not self.gate.move(self.table.address(fd), address):
             return False
+        self.table.set_address(fd, address)
         return True
 
     # ---- the request
