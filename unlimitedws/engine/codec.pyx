@@ -320,6 +320,11 @@ cdef Py_ssize_t head_end(const uint8_t* p, size_t n, size_t searched) noexcept n
     return found - p + 4 if found != NULL else 0
 
 
+cdef bint may_begin(uint8_t first) noexcept nogil:
+    """See `wire.head.may_begin`."""
+    return TOKEN[first]
+
+
 cdef bint is_word(const uint8_t* p, size_t n, const char* word, size_t size) noexcept nogil:
     return n == size and strncasecmp(<const char*>p, word, size) == 0
 

@@ -27,7 +27,7 @@ from unlimitedws.engine.contract import Refusal, Upgrade
 from unlimitedws.engine.pipe import Pipe  # the public name
 from unlimitedws.wire.closing import Cause
 from unlimitedws.wire.deflate import Context
-from unlimitedws.wire.handshake import too_large
+from unlimitedws.wire.handshake import no_request, too_large
 
 cdef enum:
     MOST_PREFACE = 4096     # bytes of a proxy's preface, more than any has
@@ -104,6 +104,8 @@ cdef class Opening(Ending):
                 return self.open(fd, e, <uint32_t>route, None, self.buffer + head, self.buffer + size)
         head = codec.head_end(self.buffer, size, searched)
         if head == 0 and size < self.head_bytes:
+            if searched == 0 and not codec.may_begin(self.buffer[0]):
+                return self.refuse(fd, e, no_request().response, Cause.HANDSHAKE_REFUSED)
             return self.keep_input(e, self.buffer, self.buffer + size)
         if head == 0 or head > <Py_ssize_t>self.head_bytes:
             return self.refuse(fd, e, too_large(self.head_bytes).response, Cause.HANDSHAKE_REFUSED)

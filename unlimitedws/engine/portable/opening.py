@@ -27,8 +27,8 @@ from unlimitedws.engine.tls import Tls
 from unlimitedws.wire.address import Address
 from unlimitedws.wire.closing import Cause
 from unlimitedws.wire.deflate import Context
-from unlimitedws.wire.handshake import too_large
-from unlimitedws.wire.head import END
+from unlimitedws.wire.handshake import no_request, too_large
+from unlimitedws.wire.head import END, may_begin
 
 MOST_PREFACE = 4096
 """Bytes of a proxy's preface, more than any has."""
@@ -97,7 +97,9 @@ class Opening(Handling):
         end = head.find(END, searched) + len(END)
         limit = self.config.head_bytes
         if end < len(END) and len(head) < limit:
-            if kept is None:
+            if kept is None and not may_begin(data):
+                self.refuse(fd, no_request())
+            elif kept is None:
                 self._heads[fd] = bytearray(data)
             return
         self._heads.pop(fd, None)
