@@ -9,7 +9,7 @@ import pytest
 
 from tests.hostile.conftest import memory
 from tests.hostile.table import Row, row, rows
-from tests.peer import request
+from tests.peer import Peer, request
 from tests.serving import Served, eventually, head, upgrade
 
 ANSWERED = "closes_http_answered"
@@ -123,6 +123,26 @@ def test_answers_that_are_never_read_do_not_pile_up(there: Served) -> None:
         assert there.counters["queued_bytes"] <= there.server.config.high_water_bytes + 100_000
         assert memory() - before < 16 << 20
         eventually(lambda: there.counters["handshakes_pending"] == 0)
+
+
+HALFWAY: list[tuple[str, bytes]] = [
+    ("inside the body of a request", form("Content-Length: 1000", body=b"x" * 500)),
+    ("inside a chunk of a body", form("Transfer-Encoding: chunked", body=b"3e8\r\n" + b"x" * 500)),
+    ("while its response is streamed", asked("GET /endless HTTP/1.1")),
+    ("while an async hook decides on it", request("/slow") + b"early"),
+]
+RESETS = [(Row(f"A reset (RST) {when}", "the end; nothing is left of it", "closes_peer_reset"), said) for when, said in HALFWAY]
+
+
+@rows(each for each, _ in RESETS)
+@pytest.mark.parametrize(("row", "said"), RESETS, ids=[str(row) for row, _ in RESETS])
+def test_a_reset_halfway_leaves_nothing(row: Row, said: bytes, there: Served) -> None:
+    with there.socket() as plain:
+        plain.sendall(said)
+        eventually(lambda: there.counters["handshakes_pending"] == 1 and there.counters["bytes_in"] == len(said))
+        Peer(plain).reset()
+        eventually(lambda: there.counters[row.counted])
+        eventually(lambda: there.counters["handshakes_pending"] == there.counters["queued_bytes"] == 0)
 
 
 @row("An upgrade behind plain requests on the same connection", "each answer in its order, then 101", "closes_peer_eof")
