@@ -68,6 +68,21 @@ def test_the_limit_applies_to_what_is_inflated(there: Served) -> None:
             pass
 
 
+@row("A message of `message_bytes` that compression made longer", "taken", "closes_peer_closed", deflate=True)
+def test_the_limit_does_not_apply_to_what_is_compressed(there: Served) -> None:
+    message = random.Random(1).randbytes(MIB)
+    packed = deflated(message)
+    assert len(packed) > MIB
+    with there.socket() as plain:
+        upgrade(plain, "/", OFFER)
+        plain.sendall(pack(BINARY, packed, rsv=COMPRESSED) + pack_close(1000))
+        peer = Peer(plain)
+        peer.head, peer.is_upgraded = b"101", True
+        eventually(lambda: (peer.read() and False) or peer.closed_with)
+        assert peer.closed_with == (1000, "")
+        assert there.counters["messages_in"] == 1
+
+
 def compressed_noise(seeded: random.Random) -> bytes:
     """Frames with reserved bit 1 whose payload is random, or a deflate stream with some of its bytes changed, in fragments perhaps."""
     payload = bytearray(deflated(seeded.randbytes(seeded.randrange(200)) * seeded.randrange(1, 9)))
