@@ -84,6 +84,22 @@ def test_the_head_of_every_request_is_checked_alike(there: Served) -> None:
     assert answer.count(b"HTTP/1.1 400 ") == 1
 
 
+@row("A chunked body that ends with a bare line feed (smuggling)", "400, the end: what stands behind it is no request", ANSWERED)
+def test_what_stands_behind_a_bare_line_feed_is_not_read(there: Served) -> None:
+    with there.socket() as peer:
+        peer.sendall(form("Transfer-Encoding: chunked", body=b"3\r\nabc\r\n0\r\nA: b\n\n" + asked("GET /page HTTP/1.1")))
+        answer = all_of(peer)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"HTTP/1.1 200 " not in answer
+
+
+@row("A body in chunks of one byte", "read, a little at a time: others have their turn between", "http_requests")
+def test_tiny_chunks_are_one_body(there: Served) -> None:
+    with there.socket() as peer:
+        peer.sendall(form("Transfer-Encoding: chunked", "Connection: close", body=b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"))
+        assert all_of(peer).endswith(b"\r\n\r\n50000")
+
+
 @row("A body with a request hidden in it", "it is a body, and nothing else", "http_requests")
 def test_a_body_is_never_read_as_a_request(there: Served) -> None:
     hidden = request("/")

@@ -237,7 +237,7 @@ class Exchange:
             seconds = time.monotonic() - self._began
             access.http_answered(self._request.method, self._path, self._request.remote_address, response.status, self._reply.sent, seconds)
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
-            pipe.restart(bytes(self._h11.trailing_data[0]) + self._body.held)
+            pipe.restart(self._body.rest)
         else:
             pipe.close()
 
