@@ -12,7 +12,6 @@ from unlimitedws.engine.contract import Pipe
 from unlimitedws.http.request import BodyLost
 from unlimitedws.wire.head import END
 
-
 SLICE_BYTES = 2048
 """Given to h11 at once: 340 chunks of one byte, which take it 2 ms."""
 

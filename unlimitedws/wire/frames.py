@@ -157,8 +157,9 @@ class Reader:
 
     With `deflate` the bit RSV1 on the first frame of a message says that the message is compressed (RFC 7692, section 6);
     it becomes a "compressed" event. It is not inflated here: as it comes, its payload may be as long as one of `message_bytes`
-    can become (`deflate.most_packed`); the message counts when it is inflated, and only then can text be checked. RSV1 without `deflate`, on a continuation or on a
-    control frame breaks the protocol (1002), as RSV2 and RSV3 always do. Messages without RSV1 are as ever."""
+    can become (`deflate.most_packed`); the message counts when it is inflated, and only then can text be checked. RSV1
+    without `deflate`, on a continuation or on a control frame breaks the protocol (1002), as RSV2 and RSV3 always do.
+    Messages without RSV1 are as ever."""
 
     __slots__ = (
         "_compressed", "_done", "_frames", "_message", "_message_bytes", "_opcode", "_partial", "_rsv1", "deflate", "max_whole",
