@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.hostile.conftest import ends, memory
 from tests.hostile.table import NOBODY, Row, row, rows
-from tests.peer import TEXT, pack, request
+from tests.peer import TEXT, Peer, pack, request
 from tests.serving import WAIT_S, Lines, Served, close_code, eventually, head, served, upgrade
-from unlimitedws import Handlers, Reject
+from unlimitedws import Accept, Handlers, Reject
 from unlimitedws.logs import JsonFormatter
 from unlimitedws.memory import Reading
 
@@ -239,6 +240,34 @@ def test_a_path_cannot_forge_a_line_of_the_log(engine_name: str, handlers_log: l
         eventually(lambda: handlers_log)
     first = handlers_log[0].splitlines()[0]
     assert "/a\\r\\nERROR forged\\x1b[2J" in first
+
+
+INVENTED = Row(
+    "A long path that nobody has asked for before, with each of many handshakes", "let in or refused; nothing of it is kept", NOBODY
+)
+
+
+@rows([INVENTED])
+@pytest.mark.parametrize("verdict", [None, Reject(403), Accept(state="x")], ids=["let in", "refused", "let in with a state"])
+def test_paths_leave_nothing_behind(engine_name: str, verdict: Any) -> None:
+    handlers = Handlers()
+    handlers.on_upgrade = lambda request: verdict
+    offer = "Sec-WebSocket-Extensions: permessage-deflate"
+
+    def visit(there: Served, number: int) -> None:
+        with there.socket() as peer:
+            peer.sendall(request(f"/{number}{'x' * 10_000}", *([offer] if number % 2 else [])))
+            assert head(peer)
+            Peer(peer).reset()
+
+    with served(handlers, engine=engine_name, deflate=True) as there:
+        for number in range(200):
+            visit(there, number)
+        before = memory()
+        for number in range(200, 1200):
+            visit(there, number)
+        eventually(lambda: ends(there) == 1200)
+        assert memory() - before < 4 << 20
 
 
 TOKEN = "eyJhbGciOiJub25lIn0"
