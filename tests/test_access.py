@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from tests.peer import pack_close
-from tests.serving import Lines, eventually, masked, served, upgrade
-from unlimitedws import Handlers
+from tests.peer import pack_close, request
+from tests.serving import Lines, eventually, head, masked, served, upgrade
+from unlimitedws import Handlers, Reject
 from unlimitedws.access import http_answered, shown, websocket_ended
 from unlimitedws.logs import ACCESS, JsonFormatter, TextFormatter
 from unlimitedws.wire.closing import Cause, Close
@@ -125,6 +127,66 @@ def test_plain_http_requests_write_a_line_too(engine_name: str, lines: list[str]
         address = shown(peer.getsockname())
         eventually(lambda: lines)
         assert re.fullmatch(rf"{re.escape(address)} /page GET 200 out=5 \d+\.\d\d\ds", lines[0]), lines[0]
+
+
+def refusing() -> Handlers:
+    made = Handlers()
+
+    @made.on_upgrade
+    def refuse(request: Any) -> Any:
+        return Reject(403, "no")
+
+    return made
+
+
+def refusing_late(seconds: float) -> Handlers:
+    made = Handlers()
+
+    @made.on_upgrade
+    async def refuse(request: Any) -> Any:
+        await asyncio.sleep(seconds)
+        return Reject(401, "no!")
+
+    return made
+
+
+BAD = {
+    "a hook": (request("/no?token=secret"), "/no GET 403 out=2"),
+    "an async hook": (request("/late?token=secret"), "/late GET 401 out=3"),
+    "an async hook that takes too long": (request("/never?token=secret"), "/never GET 503"),
+    "no such path": (request("/nowhere?token=secret"), "/nowhere GET 404"),
+    "no such file": (b"GET /static/x%20y?token=secret HTTP/1.1\r\nHost: a\r\n\r\n", "/static/x%20y GET 404"),
+    "plain HTTP on a WebSocket": (b"GET /ws?token=secret HTTP/1.1\r\nHost: a\r\n\r\n", "/ws GET 426"),
+    "no request": (b"G\xe9T  ?token=secret\nX HTTP/1.1\r\n\r\n", " G%C3%A9T 400"),
+}
+
+
+@pytest.mark.parametrize(("said", "line"), BAD.values(), ids=BAD)
+def test_a_refused_request_writes_a_line_too(engine_name: str, said: bytes, line: str, lines: list[str], tmp_path: Path) -> None:
+    endpoints = {"/ws": handlers(), "/no": refusing(), "/late": refusing_late(0.01), "/never": refusing_late(60.0)}
+    settings = {"handshake_timeout_s": 1.0} if "503" in line else {}
+    with served(endpoints, engine=engine_name, access_log=True, static_dir=str(tmp_path), **settings) as there, there.socket() as peer:
+        peer.sendall(said)
+        address = shown(peer.getsockname())
+        eventually(lambda: lines)
+        assert lines[0].startswith(f"{address} {line}"), lines
+        assert len(lines) == 1
+        assert "secret" not in lines[0]
+
+
+def test_a_refused_request_writes_nothing_without_the_setting(engine_name: str, lines: list[str]) -> None:
+    with served({"/no": refusing()}, engine=engine_name) as there, there.socket() as peer:
+        peer.sendall(request("/no"))
+        assert head(peer).startswith(b"HTTP/1.1 403 ")
+    assert lines == []
+
+
+def test_the_end_of_a_long_path_is_left_out(engine_name: str, lines: list[str]) -> None:
+    with served({"/ws": handlers()}, engine=engine_name, access_log=True) as there, there.socket() as peer:
+        peer.sendall(request("/" + "x" * 10_000))
+        eventually(lambda: lines)
+    assert len(lines[0]) < 600
+    assert "xxx... GET 404" in lines[0]
 
 
 def test_without_the_setting_nothing_is_written(engine_name: str, lines: list[str]) -> None:

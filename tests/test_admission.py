@@ -88,11 +88,16 @@ def raising(request: Request) -> Any:
     raise KeyError("no such user")
 
 
+def cancelled(request: Request) -> Any:
+    raise asyncio.CancelledError("by a library of its own")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("verdict", "text"),
     [
         (raising, "no such user"),
+        (cancelled, "CancelledError"),
         (lambda request: True, "not bool"),
         (lambda request: Reject, "not type"),
         (lambda request: Accept("v3"), "'v3', which the client did not offer"),

@@ -123,8 +123,7 @@ def test_clients_of_a_trusted_proxy_are_counted_and_the_proxy_is_not() -> None:
     gate, _ = gate_of(max_connections_per_address=1, trusted_proxies="10.0.0.0/8")
     assert admitted(gate, PROXY, PROXY, PROXY) == [True, True, True]
     assert gate.crowded(HERE) is None
-    gate.leave(PROXY)  # as an engine does when the proxy has named the client
-    assert gate.enter(HERE)
+    assert gate.move(PROXY, HERE)
     refused = gate.crowded(HERE)
     assert isinstance(refused, Refusal)
     assert refused.cause is Cause.LIMIT
@@ -132,6 +131,36 @@ def test_clients_of_a_trusted_proxy_are_counted_and_the_proxy_is_not() -> None:
     assert gate.crowded(THERE) is None
     gate.leave(HERE)
     assert gate.crowded(HERE) is None
+    for _ in range(2):
+        gate.leave(PROXY)
+    assert gate._by_address == {}
+
+
+def test_a_client_too_many_is_not_moved_and_leaves_from_where_it_was() -> None:
+    gate, row = gate_of(max_connections_per_address=1)
+    assert admitted(gate, HERE, THERE) == [True, True]
+    assert not gate.move(THERE, HERE)
+    assert gate.crowded(THERE), "it is still counted there"
+    gate.leave(THERE)
+    assert gate.enter(THERE)
+    assert row[INDEX["connections_counted"]] == 2
+
+
+def test_a_client_may_be_moved_within_its_own_network() -> None:
+    gate, _ = gate_of(max_connections_per_address=1, address_prefix_v4=24)
+    assert gate.enter(HERE)
+    assert gate.move(HERE, THERE)
+    gate.leave(THERE)
+    assert gate._by_address == {}
+
+
+def test_whoever_is_named_late_keeps_the_place_that_he_took() -> None:
+    gate, row = gate_of(max_connections_total=3, trusted_proxies="10.0.0.0/8")
+    advise(row, share=3)
+    assert admitted(gate, PROXY, PROXY, PROXY) == [True, True, True]
+    advise(row, share=1)  # dealt before two of them were counted
+    assert gate.move(PROXY, HERE)
+    assert row[INDEX["connections_counted"]] == 3
 
 
 def test_without_a_limit_no_address_is_crowded() -> None:
@@ -155,9 +184,10 @@ def test_a_pending_connection_whose_client_is_named_keeps_its_place() -> None:
     gate, row = gate_of(max_handshakes_pending=1, trusted_proxies="10.0.0.0/8")
     assert gate.enter(PROXY)
     row[INDEX["handshakes_pending"]] = 1
-    gate.leave(PROXY)
-    assert gate.enter(HERE)
+    assert gate.move(PROXY, HERE)
     assert not gate.enter(THERE)
+    gate.leave(HERE)
+    assert not gate.enter(THERE), "another one's end frees no place among the pending"
 
 
 # ---- prefixes

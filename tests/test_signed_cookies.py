@@ -83,6 +83,15 @@ def test_it_holds_as_long_as_it_says_and_no_longer(clock: list[float]) -> None:
     assert cookies.value_of(signed) is None
 
 
+def test_it_says_until_when_it_holds(clock: list[float]) -> None:
+    cookies = SignedCookies([NEW], max_age_s=60)
+    signed = cookies.set("x").value
+    assert cookies.read(signed) == ("x", clock[0] + 60)
+    clock[0] += 61
+    assert cookies.read(signed) == (None, 0)
+    assert cookies.read("") == (None, 0)
+
+
 def test_a_clock_that_was_ahead_does_no_harm(clock: list[float]) -> None:
     signed = SESSIONS.set("x").value
     clock[0] -= 30

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from unlimitedws import access
 from unlimitedws.access import shown
 from unlimitedws.config import Config
 from unlimitedws.deciding import Deciding
@@ -16,7 +17,7 @@ from unlimitedws.engine.contract import Refusal, Stream, Upgrade
 from unlimitedws.functions import kind_of, name_of
 from unlimitedws.gate import Gate
 from unlimitedws.handlers import Handlers
-from unlimitedws.logs import clean
+from unlimitedws.logs import PATH_CHARACTERS, clean
 from unlimitedws.request import Request
 from unlimitedws.turns import Turns
 from unlimitedws.verdict import Accept, Reject
@@ -44,6 +45,7 @@ class Admission:
         self._work = work
         self._turns = turns
         self._gate = gate
+        self._logs_access = config.access_log
         self._policy = Policy(config.deflate_window_bits, config.deflate_takeover) if config.deflate else None
 
     def decide(self, request: Request, asked: Asked, peer: Address) -> Upgrade | Refusal | Stream:
@@ -52,7 +54,9 @@ class Admission:
             return self._later(request, asked, peer)
         try:
             return self._answer(self.hook(request) if self.hook else None, asked, request.remote_address, peer)
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:  # the program's
+            raise
+        except BaseException as error:  # a CancelledError or SystemExit would go through the loop of everybody else
             return self._failed(error, request)
 
     def _later(self, request: Request, asked: Asked, peer: Address) -> Deciding:
@@ -62,6 +66,7 @@ class Admission:
         return Deciding(
             call, partial(self._conclude, request, asked, peer), work=self._work, turns=self._turns,
             timeout_s=self._timeout_s, cancels=not threaded,
+            refused=partial(access.refused, request.head, request.remote_address) if self._logs_access else None,
         )  # fmt: skip
 
     def _conclude(self, request: Request, asked: Asked, peer: Address, verdict: Any, error: BaseException | None) -> Upgrade | Refusal:
@@ -107,7 +112,7 @@ class Admission:
     def _failed(self, error: BaseException, request: Request) -> Refusal:
         log.error(
             "on_upgrade (%s) failed for %s from %s; it is answered with 500",
-            name_of(self.hook), clean(request.path), shown(request.remote_address), exc_info=error,
+            name_of(self.hook), clean(request.path[:PATH_CHARACTERS]), shown(request.remote_address), exc_info=error,
         )  # fmt: skip
         return FAILED
 

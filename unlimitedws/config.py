@@ -146,7 +146,9 @@ class Config:
     )
     log_level: str = setting("info", "operations", "least severe log line shown", choices=("debug", "info", "warning", "error"))
     log_format: str = setting("text", "operations", "log lines as text, or as json: one object a line", choices=("text", "json"))
-    access_log: bool = setting(False, "operations", "one line for each WebSocket at its end, and for each HTTP request")
+    access_log: bool = setting(
+        False, "operations", "one line for each WebSocket at its end, and for each HTTP request, refused handshakes too"
+    )
     access_lines_per_s: float = setting(
         200.0, "operations", "access lines of one cause a worker writes a second; more are only counted", zero="no limit"
     )

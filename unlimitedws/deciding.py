@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -29,7 +30,7 @@ class Deciding:
     call: calls the hook; what it gives is awaited when the handshake has its turn.  conclude: the answer to what the
     hook returned (result, None) or raised (None, error); never raises.  timeout_s: from the complete head to the
     verdict, waiting for the turn included; beyond it, 503.  cancels: whether the hook is cancelled when the peer has
-    gone; a thread cannot be, and keeps its turn until it is through.
+    gone; a thread cannot be, and keeps its turn until it is through.  refused: told of a refusal, and the seconds it took.
 
     Meanwhile nothing is read: the first frames wait in the kernel, but for those that came with the head."""
 
@@ -42,6 +43,7 @@ class Deciding:
         turns: Turns,
         timeout_s: float,
         cancels: bool,
+        refused: Callable[[Refusal, float], None] | None = None,
     ) -> None:
         self._call = call
         self._conclude = conclude
@@ -49,6 +51,7 @@ class Deciding:
         self._turns = turns
         self._timeout_s = timeout_s
         self._cancels = cancels
+        self._refused = refused
         self._pipe: Pipe | None = None
         self._task: asyncio.Task[Any] | None = None
         self._start = self._started  # one bound method, by which `turns` knows us
@@ -57,6 +60,7 @@ class Deciding:
     def begin(self, pipe: Pipe) -> None:
         self._pipe = pipe
         pipe.pause()
+        self._began = time.monotonic()
         self._timer = self._work.loop.call_later(self._timeout_s, self._too_late)
         self._turns.take(self._start)
 
@@ -91,11 +95,16 @@ class Deciding:
         error = error_of(task, cancelled_is_error=self._pipe is not None)
         try:
             if self._pipe is not None:
-                verdict = self._conclude(None if error or task.cancelled() else task.result(), error)
-                self._pipe.answer(verdict, self._data)
+                self._answer(self._conclude(None if error or task.cancelled() else task.result(), error))
         finally:
             self._turns.give_back()
 
     def _too_late(self) -> None:
-        if self._pipe is not None:
-            self._pipe.answer(TOO_LATE)
+        self._answer(TOO_LATE)
+
+    def _answer(self, verdict: Upgrade | Refusal) -> None:
+        if self._pipe is None:
+            return
+        if self._refused is not None and isinstance(verdict, Refusal):
+            self._refused(verdict, time.monotonic() - self._began)
+        self._pipe.answer(verdict, self._data)

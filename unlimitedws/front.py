@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from unlimitedws import access
 from unlimitedws.access import shown
@@ -17,7 +17,7 @@ from unlimitedws.expiry import Expiry
 from unlimitedws.gate import Gate
 from unlimitedws.headers import header_lines
 from unlimitedws.http.site import Site
-from unlimitedws.logs import clean
+from unlimitedws.logs import PATH_CHARACTERS, clean
 from unlimitedws.proxies import Proxies
 from unlimitedws.request import Request
 from unlimitedws.turns import Turns
@@ -28,6 +28,8 @@ from unlimitedws.wire.handshake import Asked, Plain, refusal
 
 log = logging.getLogger("unlimitedws.worker")
 handlers_log = logging.getLogger("unlimitedws.handlers")
+
+Answer = TypeVar("Answer", bound=Upgrade | Refusal | Stream)
 
 BROKEN = refusal(500, "the server failed; its log says why")
 
@@ -48,6 +50,7 @@ class Front:
         self.nobody = len(work.endpoints)
         self.draining = False
         self._deflates = config.deflate
+        self._logs_access = config.access_log
         turns = Turns(config.handshakes_deciding)
         self._admissions = [Admission(handlers, config, work, turns, gate) for handlers in app.endpoints]
         self._site = Site(app, config, work, self._is_draining)
@@ -72,8 +75,9 @@ class Front:
             if isinstance(found, Asked):
                 return self._decide(head, found, pipe)
             if isinstance(found, Plain):
-                return self._site.answer(head, found, self._proxies.origin(head, pipe.remote_address))
-            return found
+                origin = self._proxies.origin(head, pipe.remote_address)
+                return self._told(head, origin.address, self._site.answer(head, found, origin))
+            return self._told(head, pipe.remote_address, found)
         except Exception as error:
             return broken(error)
 
@@ -90,9 +94,15 @@ class Front:
         client, scheme = self._proxies.origin(head, peer) if self._proxies.header else (peer, "")
         refused = self._gate.handshake(client)
         if refused is not None:
-            return refused
+            return self._told(head, client, refused)
         request = Request(head, remote_address=client, tls=pipe.tls, path=asked.path, scheme=scheme or None)
-        return self._admissions[asked.endpoint].decide(request, asked, peer)
+        return self._told(head, client, self._admissions[asked.endpoint].decide(request, asked, peer))
+
+    def _told(self, head: bytes, client: Address, answer: Answer) -> Answer:
+        """`answer`, with its access line if it is a refusal: all others write theirs at their end."""
+        if self._logs_access and isinstance(answer, Refusal):
+            access.refused(head, client, answer)
+        return answer
 
     # ---- connections
 
@@ -124,7 +134,7 @@ class Front:
     def handler_failed(self, connection: Any, hook: str, error: BaseException) -> None:
         handlers_log.error(
             "%s of connection %s on %s from %s failed%s",
-            hook, connection.id, clean(connection.path), shown(connection.remote_address),
+            hook, connection.id, clean(connection.path[:PATH_CHARACTERS]), shown(connection.remote_address),
             "" if hook == "on_close" else "; it is closed with 1011", exc_info=error,
         )  # fmt: skip
 

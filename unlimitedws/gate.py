@@ -42,7 +42,7 @@ class Gate:
     """`contract.Gate` for one worker, and the judge of its handshakes.
 
     row: as the engine has it.  workers: how many share the limits of the server. A trusted proxy speaks for many: it is not
-    counted by address, but its clients are: what it tells of a connection makes it leave and enter again."""
+    counted by address, but its clients are, as soon as it has named them."""
 
     def __init__(self, config: Config, row: memoryview[int], *, workers: int = 1) -> None:
         self._row = row
@@ -51,7 +51,7 @@ class Gate:
         self._total = config.max_connections_total
         self._pending = config.max_handshakes_pending
         self._per_address = max(1, config.max_connections_per_address // workers) if config.max_connections_per_address else 0
-        self._held = self._freed = 0
+        self._held = 0
         self._by_address: dict[str | bytes, int] = {}
         self._prefixes = Prefixes(config.address_prefix_v4, config.address_prefix_v6)
         self._all = Bucket(self._rate(config.handshakes_per_s, config)) if config.handshakes_per_s else None
@@ -75,8 +75,7 @@ class Gate:
         """See `contract.Gate.enter`."""
         if self._total and self._held >= self._share():
             return False
-        freed, self._freed = self._freed, 0
-        if self._pending and self._row[PENDING] >= self._pending + freed:
+        if self._pending and self._row[PENDING] >= self._pending:
             return False
         if self._per_address and not self._count(address):
             return False
@@ -87,7 +86,6 @@ class Gate:
     def leave(self, address: Address) -> None:
         """See `contract.Gate.leave`."""
         self._held -= 1
-        self._freed = 1  # it may enter again at once, from the address that a proxy told, and is pending itself
         self._row[COUNTED] = self._held
         if self._per_address:
             self._discount(address)
@@ -98,6 +96,16 @@ class Gate:
             self._by_address[key] = self._by_address.get(key, 0) + 1
         self._held += 1
         self._row[COUNTED] = self._held
+
+    def move(self, old: Address, new: Address) -> bool:
+        """See `contract.Gate.move`. It keeps its place in all other respects: only the limit of the new address has a say."""
+        if not self._per_address:
+            return True
+        self._discount(old)  # first, since both may count as one
+        if self._count(new):
+            return True
+        self._count(old)
+        return False
 
     def crowded(self, address: Address) -> Refusal | None:
         """The answer where as many connections come from this address as may; None: there is room for one more.

@@ -31,6 +31,9 @@ MOST_KINDS = 1024
 TELL_EVERY_S = 10.0
 LABEL_CHARACTERS = 200
 
+PATH_CHARACTERS = 500
+"""Of a path in a line: a head is 16 KiB long and more, and however few the lines, they would fill a disk."""
+
 STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {"message", "asctime", "kind", "is_summary"}
 
 

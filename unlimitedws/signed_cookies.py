@@ -81,12 +81,17 @@ class SignedCookies:
 
     def value_of(self, signed: str) -> Any:
         """Like `verify`, for the text of the cookie."""
+        return self.read(signed)[0]
+
+    def read(self, signed: str) -> tuple[Any, float]:
+        """Like `value_of`, and the unix time until which the value holds (0: there is none)."""
         body, _, theirs = signed.rpartition(".")
         packed_value, _, signed_at = body.rpartition(".")
         if not theirs.isascii() or not body.isascii() or not self._is_ours(body.encode(), theirs):
-            return None
+            return None, 0
+        expires_at = int(signed_at) + self.max_age_s
         # No look at a time in the future: a server whose clock is fast made it, and it lives longer by that much.
-        return unpacked(packed_value) if time.time() - int(signed_at) <= self.max_age_s else None
+        return (unpacked(packed_value), expires_at) if time.time() <= expires_at else (None, 0)
 
     def _is_ours(self, body: bytes, theirs: str) -> bool:
         return any(hmac.compare_digest(signature(key, body), theirs) for key in self._keys)

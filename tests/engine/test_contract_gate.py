@@ -42,6 +42,13 @@ class Gate:
         assert self.inside[key] > 0, f"{address} leaves and never entered"
         self.inside[key] -= 1
 
+    def move(self, old: Any, new: Any) -> bool:
+        if self.key(new) in self.refused or self.inside[self.key(new)] >= self.each:
+            return False
+        self.leave(old)
+        self.inside[self.key(new)] += 1
+        return True
+
     @property
     def total(self) -> int:
         return self.inside.total()
@@ -109,6 +116,7 @@ def test_a_connection_is_counted_where_a_proxy_says_it_comes_from(drive: Drive) 
     driver.front.more["remote_address"] = ("203.0.113.7", 1)
     peers = [driver.connect() for _ in range(2)]
     assert +gate.inside == {"203.0.113.7": 2}
+    assert gate.entered == 2, "a proxied connection does not enter twice"
     for peer in peers:
         peer.close()
     driver.until(lambda: gate.total == 0)

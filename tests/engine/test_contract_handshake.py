@@ -90,6 +90,16 @@ def test_a_refusal_is_a_complete_answer_and_the_end(drive: Drive, said: bytes, s
     assert driver.calls == []
 
 
+@pytest.mark.parametrize("said", [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\0", b" GET / HTTP/1.1\r\n", b"\r", b"\x80\x01"])
+def test_what_no_request_begins_with_is_refused_without_waiting_for_its_end(drive: Drive, said: bytes) -> None:
+    driver = drive()
+    peer = driver.dial()
+    peer.say(said)
+    assert driver.ended(peer) == "eof"
+    assert peer.status == 400
+    assert (driver.count("handshake_failures"), driver.count("closes_handshake_refused")) == (1, 1)
+
+
 def test_a_head_of_exactly_the_limit_is_accepted_and_one_byte_more_is_not(drive: Drive) -> None:
     driver = drive(head_bytes=512)
     exact = request("/", "X: " + "x" * (512 - len(request()) - 5))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import psutil
@@ -13,7 +15,7 @@ from websockets.sync.client import ClientConnection
 
 from tests.hostile.table import NOBODY, Row
 from tests.serving import WAIT_S, Served, eventually, served
-from unlimitedws import Handlers
+from unlimitedws import Handlers, Response
 
 
 def echoing() -> Handlers:
@@ -21,6 +23,18 @@ def echoing() -> Handlers:
     handlers.on_message = lambda conn, message: conn.send(message)
     handlers.get("/page")(lambda: "a page")
     handlers.post("/form")(lambda request: str(len(request.body_bytes)))
+    handlers.get("/endless")(lambda: Response(repeat(b"x" * 10_000)))
+    return handlers
+
+
+def deciding() -> Handlers:
+    """Never decides on `/slow`, and soon on everything else."""
+    handlers = Handlers()
+
+    @handlers.on_upgrade
+    async def decide(request: Any) -> None:
+        await (asyncio.Event().wait() if request.path == "/slow" else asyncio.sleep(0.005))
+
     return handlers
 
 
@@ -43,7 +57,7 @@ def there(row: Row, engine_name: str) -> Iterator[Served]:
 def attacked(row: Row, honest: Callable[[Served], ClientConnection] = Served.client, **settings: Any) -> Iterator[Served]:
     """A server. Afterwards the attack must have been counted as the row says, every connection must have ended once, and an
     honest client must be served as ever."""
-    with served({"/": echoing()}, **settings, **row.settings) as there:
+    with served({"/": echoing(), "/slow": deciding(), "/soon": deciding()}, **settings, **row.settings) as there:
         yield there
         if row.counted != NOBODY:
             eventually(lambda: there.counters[row.counted], f"{row.counted} did not count it: {counted(there)}")

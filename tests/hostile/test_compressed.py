@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import zlib
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.hostile.conftest import memory
 from tests.hostile.table import Row, row, rows
-from tests.peer import BINARY, CONTINUATION, PING, TEXT, pack, request
+from tests.peer import BINARY, CONTINUATION, PING, TEXT, Peer, pack, pack_close, request
 from tests.serving import Served, close_code, eventually, head, upgrade
 
 PROTOCOL, INVALID, TOO_BIG = (f"closes_{cause}" for cause in ("protocol_error", "invalid_data", "message_too_big"))
@@ -65,6 +66,56 @@ def test_the_limit_applies_to_what_is_inflated(there: Served) -> None:
         peer.shutdown(socket.SHUT_WR)
         while peer.recv(65536):  # else our end would be a reset
             pass
+
+
+@row("A message of `message_bytes` that compression made longer", "taken", "closes_peer_closed", deflate=True)
+def test_the_limit_does_not_apply_to_what_is_compressed(there: Served) -> None:
+    message = random.Random(1).randbytes(MIB)
+    packed = deflated(message)
+    assert len(packed) > MIB
+    with there.socket() as plain:
+        upgrade(plain, "/", OFFER)
+        plain.sendall(pack(BINARY, packed, rsv=COMPRESSED) + pack_close(1000))
+        peer = Peer(plain)
+        peer.head, peer.is_upgraded = b"101", True
+        eventually(lambda: (peer.read() and False) or peer.closed_with)
+        assert peer.closed_with == (1000, "")
+        assert there.counters["messages_in"] == 1
+
+
+def compressed_noise(seeded: random.Random) -> bytes:
+    """Frames with reserved bit 1 whose payload is random, or a deflate stream with some of its bytes changed, in fragments perhaps."""
+    payload = bytearray(deflated(seeded.randbytes(seeded.randrange(200)) * seeded.randrange(1, 9)))
+    for _ in range(seeded.randrange(4)):
+        payload[seeded.randrange(len(payload))] = seeded.randrange(256)
+    at = seeded.randrange(len(payload) + 1)
+    opcode = seeded.choice((TEXT, BINARY))
+    if seeded.random() < 0.5:
+        return pack(opcode, bytes(payload), rsv=COMPRESSED)
+    return pack(opcode, bytes(payload[:at]), rsv=COMPRESSED, fin=False) + pack(CONTINUATION, bytes(payload[at:]))
+
+
+@row(
+    "Compressed messages with random bytes changed",
+    "the message, or Close 1007 (1009 where it grew); nothing is left",
+    INVALID,
+    deflate=True,
+)
+def test_compressed_noise_ends_in_one_of_the_documented_ways(there: Served) -> None:
+    seeded = random.Random(7692)
+    codes = set()
+    for _ in range(300):
+        with there.socket() as plain:
+            upgrade(plain, "/", OFFER)
+            plain.sendall(compressed_noise(seeded) + pack_close(1000))
+            peer = Peer(plain)
+            peer.head, peer.is_upgraded = b"101", True
+            eventually(lambda peer=peer: (peer.read() and False) or peer.closed_with)
+            assert peer.closed_with
+            codes.add(peer.closed_with[0])
+    assert codes <= {1000, 1007, 1009}
+    assert {1000, 1007} <= codes
+    assert there.counters["handler_errors"] == 0
 
 
 @row("Offers of permessage-deflate that make no sense", "101 without compression", "closes_peer_eof", deflate=True)

@@ -31,7 +31,7 @@ def open_files() -> Iterator[None]:
 def come_and_go(there: Served, number: int) -> None:
     """One short visit, of one of the kinds there are."""
     with there.socket() as peer:
-        match number % 5:
+        match number % 8:
             case 0:  # without a word
                 pass
             case 1:
@@ -42,6 +42,13 @@ def come_and_go(there: Served, number: int) -> None:
                 upgrade(peer)
                 peer.sendall(masked(b"hello"))
                 peer.recv(100)
+            case 4:
+                peer.sendall(b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n")
+                peer.recv(1000)
+            case 5:
+                peer.sendall(b"POST /form HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n" + b"x" * 500)
+            case 6:
+                peer.sendall(request("/slow"))
             case _:
                 upgrade(peer)
                 peer.sendall(masked(b"x" * 100)[:50])
@@ -100,6 +107,10 @@ def test_running_out_of_descriptors_burns_no_cpu(there: Served, open_files: None
 STATES = {
     "a new connection": b"",
     "inside a request": b"GET / HTTP/1.1\r\nHost: t",
+    "inside a body": b"POST /form HTTP/1.1\r\nHost: test\r\nContent-Length: 4000\r\n\r\n",
+    "inside a body in chunks": b"POST /form HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+    "behind a request": b"GET /page HTTP/1.1\r\nHost: test\r\n\r\n",
+    "while a hook decides": request("/soon"),
     "a WebSocket": b"101",
     "inside the head of a frame": b"101" + masked(b"x" * 1000)[:5],
     "inside a frame": b"101" + masked(b"x" * 1000)[:500],

@@ -9,7 +9,7 @@ import pytest
 
 from tests.hostile.conftest import memory
 from tests.hostile.table import Row, row, rows
-from tests.peer import request
+from tests.peer import Peer, request
 from tests.serving import Served, eventually, head, upgrade
 
 ANSWERED = "closes_http_answered"
@@ -84,6 +84,22 @@ def test_the_head_of_every_request_is_checked_alike(there: Served) -> None:
     assert answer.count(b"HTTP/1.1 400 ") == 1
 
 
+@row("A chunked body that ends with a bare line feed (smuggling)", "400, the end: what stands behind it is no request", ANSWERED)
+def test_what_stands_behind_a_bare_line_feed_is_not_read(there: Served) -> None:
+    with there.socket() as peer:
+        peer.sendall(form("Transfer-Encoding: chunked", body=b"3\r\nabc\r\n0\r\nA: b\n\n" + asked("GET /page HTTP/1.1")))
+        answer = all_of(peer)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"HTTP/1.1 200 " not in answer
+
+
+@row("A body in chunks of one byte", "read, a little at a time: others have their turn between", "http_requests")
+def test_tiny_chunks_are_one_body(there: Served) -> None:
+    with there.socket() as peer:
+        peer.sendall(form("Transfer-Encoding: chunked", "Connection: close", body=b"1\r\nx\r\n" * 50_000 + b"0\r\n\r\n"))
+        assert all_of(peer).endswith(b"\r\n\r\n50000")
+
+
 @row("A body with a request hidden in it", "it is a body, and nothing else", "http_requests")
 def test_a_body_is_never_read_as_a_request(there: Served) -> None:
     hidden = request("/")
@@ -123,6 +139,26 @@ def test_answers_that_are_never_read_do_not_pile_up(there: Served) -> None:
         assert there.counters["queued_bytes"] <= there.server.config.high_water_bytes + 100_000
         assert memory() - before < 16 << 20
         eventually(lambda: there.counters["handshakes_pending"] == 0)
+
+
+HALFWAY: list[tuple[str, bytes]] = [
+    ("inside the body of a request", form("Content-Length: 1000", body=b"x" * 500)),
+    ("inside a chunk of a body", form("Transfer-Encoding: chunked", body=b"3e8\r\n" + b"x" * 500)),
+    ("while its response is streamed", asked("GET /endless HTTP/1.1")),
+    ("while an async hook decides on it", request("/slow") + b"early"),
+]
+RESETS = [(Row(f"A reset (RST) {when}", "the end; nothing is left of it", "closes_peer_reset"), said) for when, said in HALFWAY]
+
+
+@rows(each for each, _ in RESETS)
+@pytest.mark.parametrize(("row", "said"), RESETS, ids=[str(row) for row, _ in RESETS])
+def test_a_reset_halfway_leaves_nothing(row: Row, said: bytes, there: Served) -> None:
+    with there.socket() as plain:
+        plain.sendall(said)
+        eventually(lambda: there.counters["handshakes_pending"] == 1 and there.counters["bytes_in"] == len(said))
+        Peer(plain).reset()
+        eventually(lambda: there.counters[row.counted])
+        eventually(lambda: there.counters["handshakes_pending"] == there.counters["queued_bytes"] == 0)
 
 
 @row("An upgrade behind plain requests on the same connection", "each answer in its order, then 101", "closes_peer_eof")

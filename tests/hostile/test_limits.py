@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from tests.hostile.conftest import ends, memory
 from tests.hostile.table import NOBODY, Row, row, rows
-from tests.peer import TEXT, pack, request
+from tests.peer import TEXT, Peer, pack, request
 from tests.serving import WAIT_S, Lines, Served, close_code, eventually, head, served, upgrade
-from unlimitedws import Handlers
+from unlimitedws import Accept, Handlers, Reject
+from unlimitedws.logs import JsonFormatter
 from unlimitedws.memory import Reading
 
 LIMIT, SHED = "closes_limit", "closes_shed"
@@ -238,6 +240,92 @@ def test_a_path_cannot_forge_a_line_of_the_log(engine_name: str, handlers_log: l
         eventually(lambda: handlers_log)
     first = handlers_log[0].splitlines()[0]
     assert "/a\\r\\nERROR forged\\x1b[2J" in first
+
+
+INVENTED = Row(
+    "A long path that nobody has asked for before, with each of many handshakes", "let in or refused; nothing of it is kept", NOBODY
+)
+
+
+@rows([INVENTED])
+@pytest.mark.parametrize("verdict", [None, Reject(403), Accept(state="x")], ids=["let in", "refused", "let in with a state"])
+def test_paths_leave_nothing_behind(engine_name: str, verdict: Any) -> None:
+    handlers = Handlers()
+    handlers.on_upgrade = lambda request: verdict
+    offer = "Sec-WebSocket-Extensions: permessage-deflate"
+
+    def visit(there: Served, number: int) -> None:
+        with there.socket() as peer:
+            peer.sendall(request(f"/{number}{'x' * 10_000}", *([offer] if number % 2 else [])))
+            assert head(peer)
+            Peer(peer).reset()
+
+    with served(handlers, engine=engine_name, deflate=True) as there:
+        for number in range(200):
+            visit(there, number)
+        before = memory()
+        for number in range(200, 1200):
+            visit(there, number)
+        eventually(lambda: ends(there) == 1200)
+        assert memory() - before < 4 << 20
+
+
+TOKEN = "eyJhbGciOiJub25lIn0"
+ASKED_WITH_A_TOKEN = (
+    "/in", "/out", "/raises", "/raises-later", "/late", "/refused-later", "/nowhere", "/static/nothing", "/page", "/page/raises",
+)  # fmt: skip
+SECRET = Row("A token in the query, in a header or a subprotocol, whatever comes of its request", "it is in no line of any log", NOBODY)
+
+
+def deciding(request: Any) -> Any:
+    match request.path:
+        case "/out" | "/refused-later":
+            return Reject(401, "not you")
+        case "/raises" | "/raises-later":
+            raise ValueError("a mistake in the hook")
+
+
+async def deciding_later(request: Any) -> Any:
+    await asyncio.sleep(60 if request.path == "/late" else 0)
+    return deciding(request)
+
+
+def fail(*args: Any) -> Any:
+    raise ValueError("a mistake in a handler")
+
+
+def app_with_secrets() -> dict[str, Handlers]:
+    now, later = Handlers(), Handlers()
+    now.on_upgrade, later.on_upgrade = deciding, deciding_later
+    now.on_message = fail
+    now.get("/page")(lambda request: "a page")
+    now.get("/page/raises")(fail)
+    return {"/in": now, "/out": now, "/raises": now, "/raises-later": later, "/late": later, "/refused-later": later}
+
+
+@rows([SECRET])
+def test_a_token_is_in_no_line_of_any_log(engine_name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    caplog.handler.setFormatter(JsonFormatter())  # which shows what a record carries besides
+    settings: dict[str, Any] = {"access_log": True, "static_dir": str(tmp_path), "handshake_timeout_s": 1.0}
+    with caplog.at_level(logging.DEBUG, "unlimitedws.access"), served(app_with_secrets(), engine=engine_name, **settings) as there:
+        there.call(lambda: (there.loop.set_debug(True), setattr(there.loop, "slow_callback_duration", 0)))  # tells of every callback
+        for path in ASKED_WITH_A_TOKEN:
+            with there.socket() as peer:
+                lines = (f"Authorization: Bearer {TOKEN}", f"Sec-WebSocket-Protocol: chat, bearer.{TOKEN}", f"Cookie: token={TOKEN}")
+                asked = request(f"{path}?token={TOKEN}&{TOKEN}", *lines)
+                peer.sendall(asked.replace(b"Upgrade: websocket\r\n", b"") if path.startswith(("/page", "/static")) else asked)
+                if head(peer).startswith(b"HTTP/1.1 101 "):
+                    peer.sendall(pack(TEXT, b"x"))
+                    assert close_code(peer) == 1011
+        with there.socket() as peer:
+            peer.sendall(f"GET /?token={TOKEN} HTTP/1.0\r\n\r\n".encode())
+            assert head(peer).startswith(b"HTTP/1.1 505 ")
+        there.call(lambda: there.loop.set_debug(False))
+    assert len([record for record in caplog.records if record.name == "unlimitedws.access"]) == len(ASKED_WITH_A_TOKEN) + 1
+    assert "a mistake in the hook" in caplog.text
+    assert "a mistake in a handler" in caplog.text
+    assert TOKEN not in caplog.text
 
 
 FLOODED = Row(

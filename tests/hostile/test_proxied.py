@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -50,6 +52,21 @@ def test_what_is_no_preface_is_cut(row: Row, sent: bytes, there: Served) -> None
         peer.sendall(sent)
         with suppress(ConnectionResetError):  # it may be cut with input unread: nothing was said that could be lost
             assert peer.recv(1) == b""
+
+
+@row("A PROXY preface with random bytes changed", "cut, or taken as what it says; nothing is left", REFUSED, **BEHIND)
+def test_noise_in_a_preface_ends(there: Served) -> None:
+    seeded = random.Random(107)
+    second = V2 + b"\x21\x11\x00\x14" + bytes((192, 0, 2, 9, 192, 0, 2, 1, 0x10, 0, 0, 80)) + b"\x04\x00\x05noise"
+    for _ in range(300):
+        said = bytearray(seeded.choice((PREFACE, second)))
+        for _ in range(seeded.randrange(1, 4)):
+            said[seeded.randrange(len(said))] = seeded.randrange(256)
+        with there.socket() as peer, suppress(OSError):
+            peer.sendall(said + request("/"))
+            peer.shutdown(socket.SHUT_WR)
+            while peer.recv(65536):
+                pass
 
 
 @row("A PROXY preface that never ends", "cut at `handshake_timeout_s`", "closes_handshake_timeout", handshake_timeout_s=0.3, **BEHIND)

@@ -184,11 +184,18 @@ def taken(peer: socket.socket, chunk: bytes, *, times: int) -> int:
     return times * len(chunk)
 
 
-@row("A TLS hello on a plain port", "cut at `handshake_timeout_s`", "closes_handshake_timeout", handshake_timeout_s=0.5)
-def test_a_tls_hello_on_a_plain_port_is_cut_at_the_deadline(there: Served) -> None:
+@row("A TLS hello on a plain port", "400 as soon as its first byte has come, the end", REFUSED)
+def test_a_tls_client_on_a_plain_port_learns_of_it_at_once(there: Served) -> None:
     context = ssl.create_default_context()
-    with there.socket() as peer, pytest.raises((ssl.SSLError, OSError)):
+    with there.socket() as peer, pytest.raises(ssl.SSLError, match=r"(?i)wrong.version.number|record layer failure"):
         context.wrap_socket(peer, server_hostname="localhost")
+
+
+@row("Bytes that no request begins with", "400 as soon as the first has come, the end", REFUSED)
+def test_garbage_is_not_waited_for(there: Served) -> None:
+    with there.socket() as peer:
+        peer.sendall(b"\0")
+        assert all_of(peer).startswith(b"HTTP/1.1 400 ")
 
 
 # ---- what others refuse or lose, and is right

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,27 @@ def test_a_broken_record_ends_a_websocket(there: Served, authority: Authority) -
         os.write(peer.fileno(), b"\x17\x03\x03\x00\x20" + b"\0" * 32)
         with pytest.raises(ssl.SSLError, match="alert"):
             peer.recv(1000)
+
+
+@row("Random bytes inside a TLS handshake, or in the place of a record", "a TLS alert at most, the end; nothing is left", TLS_ERROR)
+def test_noise_in_the_place_of_tls_ends(there: Served, authority: Authority) -> None:
+    seeded = random.Random(8446)
+    begun = hello()
+    for _ in range(100):
+        with there.socket() as peer:
+            said = bytearray(begun)
+            for _ in range(seeded.randrange(1, 20)):
+                said[seeded.randrange(len(said))] = seeded.randrange(256)
+            peer.sendall(said[: seeded.randrange(1, len(said) + 1)])
+            peer.shutdown(socket.SHUT_WR)
+            rest_of(peer)
+    for _ in range(50):
+        with secured(there, authority) as peer:
+            os.write(peer.fileno(), seeded.randbytes(seeded.randrange(1, 3000)))
+            socket.socket.shutdown(peer, socket.SHUT_WR)
+            with suppress(ssl.SSLError, OSError):
+                while peer.recv(65536):
+                    pass
 
 
 @row("A frame that is not masked, through TLS", "Close 1002, the end", "closes_protocol_error")

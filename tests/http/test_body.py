@@ -93,6 +93,52 @@ def test_what_lies_behind_it_is_kept_and_no_more_is_read() -> None:
     run(scene)
 
 
+def test_one_made_of_tiny_chunks_leaves_others_their_turn() -> None:
+    async def scene() -> None:
+        pipe = Reading()
+        body = pipe.body("Transfer-Encoding: chunked", limit=100_000)
+        body.want()
+        body.receive(b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\nnext")
+        assert pipe.is_paused
+        assert not body.is_complete
+        turns = 0
+        while not body.is_complete:
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 2
+        assert (body.whole, pipe.completed, pipe.failed) == (b"x" * 20_000, 1, [])
+        assert body.rest == b"next"
+
+    run(scene)
+
+
+def test_one_that_is_lost_between_its_turns_is_read_no_further() -> None:
+    async def scene() -> None:
+        pipe = Reading()
+        body = pipe.body("Transfer-Encoding: chunked", limit=100_000)
+        body.want()
+        body.receive(b"1\r\nx\r\n" * 20_000)
+        body.lost()
+        await asyncio.sleep(0.01)
+        assert (pipe.completed, pipe.failed) == (0, [])
+
+    run(scene)
+
+
+@pytest.mark.parametrize("end", [b"0\r\n\n", b"0\r\nA: b\n\n", b"0\r\nA: b\r\n\n"])
+def test_a_chunked_body_ends_strictly(end: bytes) -> None:
+    async def scene() -> None:
+        for cut in range(len(end)):
+            pipe = Reading()
+            body = pipe.body("Transfer-Encoding: chunked")
+            body.want()
+            body.receive(b"3\r\nabc\r\n" + end[:cut])
+            body.receive(end[cut:] + b"GET /smuggled HTTP/1.1\r\n")
+            assert (pipe.completed, [status for status, _ in pipe.failed]) == (0, [400])
+
+    run(scene)
+
+
 def test_it_is_timed_only_while_it_is_wanted_and_not_whole() -> None:
     async def scene() -> None:
         unwanted, whole, late = Reading(), Reading(), Reading()

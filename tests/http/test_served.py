@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import socket
 import threading
@@ -23,6 +24,7 @@ from unlimitedws.functions import blocking
 from unlimitedws.handlers import Handlers
 from unlimitedws.http.request import HttpRequest
 from unlimitedws.http.response import Response
+from unlimitedws.request import Request
 from unlimitedws.verdict import Accept, Reject
 from unlimitedws.wire.closing import Cause
 from unlimitedws.worker import HANDSHAKES_S
@@ -353,6 +355,35 @@ def test_many_wait_together_without_loss(engine_name: str) -> None:
         assert {head(peer)[:12] for peer in peers} == {b"HTTP/1.1 101"}
         for peer in peers:
             peer.close()
+
+
+@pytest.mark.parametrize("kind", ["plain", "async", "blocking", "refused", "route"])
+def test_nothing_of_a_request_is_kept_once_it_is_answered(engine_name: str, kind: str) -> None:
+    def hook(request: Any) -> Any:
+        requests.append(weigh(request))
+        return Reject(403) if kind == "refused" else Accept(state=request.path)
+
+    async def async_hook(request: Any) -> Any:
+        return hook(request)
+
+    requests: list[int] = []
+    hooks = {"async": async_hook, "blocking": blocking(lambda request: hook(request))}
+    handlers = hooked(hooks.get(kind, hook))
+    before = {id(each) for each in kept(Request)}  # other tests of this process have some
+    handlers.get("/page")(lambda request: str(requests.append(weigh(request))))
+    with served(handlers, engine=engine_name) as there, there.socket() as peer:
+        peer.sendall(plain("GET", "/page") if kind == "route" else request("/chat?token=secret", "Cookie: a=b"))
+        head(peer)
+        eventually(lambda: len(requests) == 1 and not {id(each) for each in kept(Request)} - before, "the request is kept")
+
+
+def weigh(request: Any) -> int:
+    return len(request.head)
+
+
+def kept(kind: type) -> list[Any]:
+    gc.collect()
+    return [thing for thing in gc.get_objects() if isinstance(thing, kind)]
 
 
 def test_an_expired_connection_is_closed_with_1008_and_its_own_cause(engine_name: str) -> None:

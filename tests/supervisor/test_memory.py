@@ -6,12 +6,13 @@ import os
 import socket
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.peer import BINARY, pack, request
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import Running, marked, until
+from tests.supervisor.running import ECHO, Running, marked, until
 
 CROWDS = (1_000, 6_000, 11_000)
 STEADY = 6
@@ -21,10 +22,29 @@ MOST_BYTES = {"native": 64, "portable": 600}
 """For one idle connection after one echo, over all processes: the project's promise."""
 
 
+HOOKED = (
+    ECHO
+    + """
+handlers.on_upgrade = lambda request: None if request.cookies.get("session") is None else 1 / 0
+"""
+)
+DOORS: dict[str, tuple[str, dict[str, Any]]] = {
+    "in the open": (ECHO, {}),
+    "behind every check": (HOOKED, {
+        "deflate": True, "handshakes_per_s": 1e6, "handshakes_per_s_per_address": 1e6, "max_connections_total": 10**6,
+        "max_connections_per_address": 10**6, "max_handshakes_pending": 10**6, "shed_memory": 1.0, "shed_stall": 1.0,
+        "trusted_proxies": "192.0.2.1", "forwarded_header": "forwarded", "health_path": "/health", "static_dir": "/",
+    }),
+}  # fmt: skip
+
+
 @pytest.mark.skipif("UNLIMITEDWS_TEST_SANITIZED" in os.environ, reason="a sanitizer's own memory is what would be measured")
-def test_an_idle_connection_costs_almost_nothing_and_a_crowd_that_left_nothing(run: Run, engine_name: str) -> None:
+@pytest.mark.parametrize(("app", "settings"), DOORS.values(), ids=DOORS)
+def test_an_idle_connection_costs_almost_nothing_and_a_crowd_that_left_nothing(
+    run: Run, engine_name: str, app: str, settings: dict[str, Any]
+) -> None:
     # These clients answer no Ping, and must stay however long the test takes.
-    server = run(workers=1, engine=engine_name, ping_timeout_s=600).ready()
+    server = run(workers=1, engine=engine_name, ping_timeout_s=600, source=app, **settings).ready()
     crowd: list[socket.socket] = []
     held = []
     for count in CROWDS:

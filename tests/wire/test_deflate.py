@@ -298,6 +298,15 @@ def test_the_limit_is_that_of_the_message(size: int, make: type[bytes]) -> None:
             Inflater(15).inflate(packed, size - 1)
 
 
+@pytest.mark.parametrize("size", [0, 1, 100, 70_000, 1 << 20])
+@pytest.mark.parametrize("memory", [1, 8, 9])
+@pytest.mark.parametrize("bits", [9, 12, 15])
+def test_nothing_is_longer_compressed_than_a_limit_allows_for(size: int, memory: int, bits: int) -> None:
+    packer = zlib.compressobj(9, zlib.DEFLATED, -bits, memory)
+    packed = packer.compress(random.Random(size).randbytes(size)) + packer.flush(zlib.Z_SYNC_FLUSH)
+    assert len(packed) <= deflate.most_packed(size)
+
+
 @pytest.mark.parametrize("final", [False, True], ids=["one stream", "several"])
 def test_a_bomb_takes_no_more_than_the_limit(final: bool) -> None:
     bomb = ended(bytes(100 << 20)) if final else Compressor(15, 9).compress(bytes(100 << 20))

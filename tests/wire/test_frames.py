@@ -16,6 +16,7 @@ from tests.engine.test_contract_frames import BROKEN_RULES
 from tests.peer import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, pack, pack_close, parse
 from unlimitedws.engine import why_not_native
 from unlimitedws.wire.closing import Cause
+from unlimitedws.wire.deflate import most_packed
 from unlimitedws.wire.frames import Event, Reader, pack_frame, pack_head, unmask
 
 LIMIT = 1000
@@ -200,12 +201,16 @@ def test_a_reserved_bit_where_it_may_not_be_cut_anywhere_is_one_violation(make: 
         assert feed(deflating(make), cut(stream, [place])) == [("violation", Cause.PROTOCOL_ERROR, 1002)], place
 
 
-def test_the_limit_of_a_compressed_message_is_judged_as_it_comes(make: Callable[[int], Any]) -> None:
-    too_big = ("violation", Cause.MESSAGE_TOO_BIG, 1009)
-    assert deflating(make).feed(pack(BINARY, announced=LIMIT + 1, rsv=4)) == [too_big]
-    assert deflating(make).feed(pack(BINARY, announced=LIMIT, rsv=4)) == []
-    halves = pack(BINARY, b"z" * LIMIT, rsv=4, fin=False) + pack(CONTINUATION, b"z")
-    assert deflating(make).feed(halves) == [too_big]
+def test_a_compressed_message_may_be_as_long_as_the_limit_can_become(make: Callable[[int], Any]) -> None:
+    too_big, most = ("violation", Cause.MESSAGE_TOO_BIG, 1009), most_packed(LIMIT)
+    assert deflating(make).feed(pack(BINARY, announced=most + 1, rsv=4)) == [too_big]
+    assert deflating(make).feed(pack(BINARY, announced=most, rsv=4)) == []
+    first = pack(BINARY, b"z" * LIMIT, rsv=4, fin=False)
+    rest = b"z" * (most - LIMIT)
+    assert deflating(make).feed(first + pack(CONTINUATION, rest)) == [("compressed", BINARY, b"z" * most)]
+    assert deflating(make).feed(first + pack(CONTINUATION, rest + b"z")) == [too_big]
+    plain = pack(BINARY, b"z", rsv=4) + pack(BINARY, b"z" * LIMIT, fin=False) + pack(CONTINUATION, b"z")
+    assert deflating(make).feed(plain) == [("compressed", BINARY, b"z"), too_big]
 
 
 # ---- on random streams all readers agree

@@ -111,3 +111,4 @@ cdef enum:
 
 cdef int parse_upgrade(const uint8_t* p, size_t n, size_t searched, Request* out) noexcept nogil
 cdef Py_ssize_t head_end(const uint8_t* p, size_t n, size_t searched) noexcept nogil
+cdef bint may_begin(uint8_t first) noexcept nogil

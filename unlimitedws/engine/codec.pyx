@@ -202,12 +202,12 @@ cdef int next_event(
 ) noexcept nogil:
     """The next whole message or control frame in at[0]..end, which advances; else NEED_MORE or VIOLATION.
 
-    deflates: permessage-deflate was agreed. A compressed message is handed out as it came; `limit` holds for its
-    payload, and once more for what it becomes, which is whoever's inflates it.
+    deflates: permessage-deflate was agreed. A compressed message is handed out as it came; its payload may be as long
+    as `wire.deflate.most_packed` says, and `limit` holds for what it becomes, which is whoever's inflates it.
 
     A frame that is whole in the input is handed out where it lies: no copy, no state."""
     cdef const uint8_t* head = NULL
-    cdef uint64_t length = 0
+    cdef uint64_t length = 0, most
     cdef int size, kind
     cdef uint32_t mask
     cdef uint8_t opcode
@@ -234,7 +234,10 @@ cdef int next_event(
                 # Section 5.4: a continuation inside a message and nothing else, none between messages.
                 if (opcode == CONTINUATION) != (r.message_opcode != 0):
                     return violation(event, 1002)
-                if length > limit or r.message_size + length > limit:
+                most = limit
+                if (head[0] & RSV1 if opcode else r.compressed) != 0:
+                    most += (limit >> 3) + 64
+                if length > most or r.message_size + length > most:
                     return violation(event, 1009)
                 if opcode and head[0] & 0x80 and <uint64_t>(end - at[0]) >= length:
                     event.data = at[0]
@@ -318,6 +321,11 @@ cdef Py_ssize_t head_end(const uint8_t* p, size_t n, size_t searched) noexcept n
         return 0
     found = <const uint8_t*>memmem(p + start, n - start, b"\r\n\r\n", 4)
     return found - p + 4 if found != NULL else 0
+
+
+cdef bint may_begin(uint8_t first) noexcept nogil:
+    """See `wire.head.may_begin`."""
+    return TOKEN[first]
 
 
 cdef bint is_word(const uint8_t* p, size_t n, const char* word, size_t size) noexcept nogil:

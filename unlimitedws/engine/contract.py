@@ -138,10 +138,7 @@ class Stream(Protocol):
 
 
 class Gate(Protocol):
-    """Counts connections by address, and refuses.
-
-    Where a proxy tells another address (`Front.preface`, `Upgrade.remote_address`), the engine has the connection leave
-    its own and enter that one."""
+    """Counts connections by address, and refuses."""
 
     def enter(self, address: tuple[str, int] | str) -> bool:
         """Whether a new TCP connection may stay. False: it is closed at once, counted as refused, and not left."""
@@ -151,6 +148,10 @@ class Gate(Protocol):
 
     def take_over(self, address: tuple[str, int] | str) -> None:
         """A connection comes from another engine, which let it in: counted, never refused."""
+
+    def move(self, old: tuple[str, int] | str, new: tuple[str, int] | str) -> bool:
+        """Whether one that entered may stay where a proxy says that it comes from (`Front.preface`,
+        `Upgrade.remote_address`). False: it is cut, and leaves by its old address."""
 
 
 class Front(Protocol):

@@ -16,11 +16,10 @@ cdef class Opening(Ending):
 
     cdef int read_preface(self, int fd, Entry* e, size_t size) except -1
     cdef int read_head(self, int fd, Entry* e, size_t size, size_t searched) except -1
-    cdef long find_route(self, bytes target) except? -2
     cdef Pipe pipe(self, int fd, Entry* e)
-    cdef int answer(self, int fd, Entry* e, Pipe pipe, object verdict, size_t head, size_t size) except -1
+    cdef int answer(self, int fd, Entry* e, Pipe pipe, object verdict, size_t head, size_t size, bytes target) except -1
     cdef int refuse(self, int fd, Entry* e, bytes response, object cause) except -1
-    cdef int upgrade(self, int fd, Entry* e, object verdict, uint8_t* rest, uint8_t* end) except -1
+    cdef int upgrade(self, int fd, Entry* e, object verdict, uint8_t* rest, uint8_t* end, bytes target) except -1
     cdef bint move(self, int fd, Entry* e, object address) except -1
     cdef int open(self, int fd, Entry* e, uint32_t route, object verdict, uint8_t* rest, uint8_t* end) except -1
     cdef int begin_stream(self, int fd, Entry* e, Pipe pipe, object stream, uint8_t* rest, uint8_t* end) except -1

@@ -27,7 +27,7 @@ from unlimitedws.engine.contract import Refusal, Upgrade
 from unlimitedws.engine.pipe import Pipe  # the public name
 from unlimitedws.wire.closing import Cause
 from unlimitedws.wire.deflate import Context
-from unlimitedws.wire.handshake import too_large
+from unlimitedws.wire.handshake import no_request, too_large
 
 cdef enum:
     MOST_PREFACE = 4096     # bytes of a proxy's preface, more than any has
@@ -38,6 +38,7 @@ cdef bytes SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
 cdef Py_ssize_t ACCEPT_BYTES = PyBytes_GET_SIZE(SWITCHING) + 28 + 4  # a whole 101 of ours
+cdef tuple NOWHERE = (None, -1)
 cdef object sha1 = partial(hashlib.sha1, usedforsecurity=False)
 
 
@@ -82,7 +83,7 @@ cdef class Opening(Ending):
     cdef int read_head(self, int fd, Entry* e, size_t size, size_t searched) except -1:
         """The request, as far as it has come: `size` bytes in the buffer."""
         cdef Request request
-        cdef long route
+        cdef long route, endpoint
         cdef bytes target
         cdef Pipe pipe
         cdef Py_ssize_t head = codec.parse_upgrade(self.buffer, size, searched, &request)
@@ -90,13 +91,18 @@ cdef class Opening(Ending):
             return self.refuse(fd, e, too_large(self.head_bytes).response, Cause.HANDSHAKE_REFUSED)
         if head > 0:
             target = request.target[:request.target_size]
-            route = self.find_route(target)
-            if route >= 0 and self.endpoints[self.routes.routes[route].endpoint].guarded:
+            route = self.routes.find(target)
+            if route >= 0:
+                path, endpoint = <object>self.routes.routes[route].path, self.routes.routes[route].endpoint
+            else:
+                path, endpoint = self.front.route(target) or NOWHERE
+            if endpoint >= 0 and self.endpoints[endpoint].guarded:
                 pipe = self.pipe(fd, e)
-                path = <object>self.routes.routes[route].path
-                verdict = self.front.admit(self.buffer[:head], request.key[:24], path, self.routes.routes[route].endpoint, pipe)
-                return self.answer(fd, e, pipe, verdict, head, size)
-            if route >= 0 and (e.more == NULL or e.more.output.bytes == 0):
+                verdict = self.front.admit(self.buffer[:head], request.key[:24], path, endpoint, pipe)
+                return self.answer(fd, e, pipe, verdict, head, size, target)
+            if endpoint >= 0 and (e.more == NULL or e.more.output.bytes == 0):
+                if route < 0:  # kept for a connection only: whoever invents paths and is refused leaves nothing behind
+                    route = self.routes.add(path, endpoint, None, None, target)
                 self.begin(fd)
                 self.cork_bytes(SWITCHING)
                 self.cork_bytes(binascii.b2a_base64(sha1(request.key[:24] + GUID).digest(), newline=False))
@@ -104,31 +110,22 @@ cdef class Opening(Ending):
                 return self.open(fd, e, <uint32_t>route, None, self.buffer + head, self.buffer + size)
         head = codec.head_end(self.buffer, size, searched)
         if head == 0 and size < self.head_bytes:
+            if searched == 0 and not codec.may_begin(self.buffer[0]):
+                return self.refuse(fd, e, no_request().response, Cause.HANDSHAKE_REFUSED)
             return self.keep_input(e, self.buffer, self.buffer + size)
         if head == 0 or head > <Py_ssize_t>self.head_bytes:
             return self.refuse(fd, e, too_large(self.head_bytes).response, Cause.HANDSHAKE_REFUSED)
         pipe = self.pipe(fd, e)
-        return self.answer(fd, e, pipe, self.front.answer(self.buffer[:head], pipe), head, size)
-
-    cdef long find_route(self, bytes target) except? -2:
-        """The route of a plain target; -1: none, the full parser will say why."""
-        cdef long number = self.routes.find(target)
-        if number >= 0:
-            return number
-        found = self.front.route(target)
-        if found is None:
-            return -1
-        path, endpoint = found
-        return self.routes.add(path, endpoint, None, None, target)
+        return self.answer(fd, e, pipe, self.front.answer(self.buffer[:head], pipe), head, size, None)
 
     cdef Pipe pipe(self, int fd, Entry* e):
         cdef Pipe pipe = Pipe.__new__(Pipe)
         pipe.engine, pipe.entry, pipe.fd, pipe.id = self, e, fd, e.id
         return pipe
 
-    cdef int answer(self, int fd, Entry* e, Pipe pipe, object verdict, size_t head, size_t size) except -1:
+    cdef int answer(self, int fd, Entry* e, Pipe pipe, object verdict, size_t head, size_t size, bytes target) except -1:
         if type(verdict) is Upgrade:
-            return self.upgrade(fd, e, verdict, self.buffer + head, self.buffer + size)
+            return self.upgrade(fd, e, verdict, self.buffer + head, self.buffer + size, target)
         if type(verdict) is Refusal:
             return self.refuse(fd, e, verdict.response, verdict.cause)
         return self.begin_stream(fd, e, pipe, verdict, self.buffer + head, self.buffer + size)
@@ -142,8 +139,8 @@ cdef class Opening(Ending):
         self.linger(fd, e)
         return self.flush(fd, e)
 
-    cdef int upgrade(self, int fd, Entry* e, object verdict, uint8_t* rest, uint8_t* end) except -1:
-        """The front's word: a WebSocket, with whatever terms it comes."""
+    cdef int upgrade(self, int fd, Entry* e, object verdict, uint8_t* rest, uint8_t* end, bytes target) except -1:
+        """The front's word: a WebSocket, with whatever terms it comes. target: a plain one, to be found again by; or None."""
         cdef bytes response = verdict.response
         if verdict.remote_address is not None and not self.move(fd, e, verdict.remote_address):
             return self.lose(fd, e, Cause.LIMIT)
@@ -156,17 +153,16 @@ cdef class Opening(Ending):
             e.flags |= DEFLATE
             if verdict.deflate.server_takeover or verdict.deflate.client_takeover:
                 self.contexts[fd] = Context(verdict.deflate, self.deflate_level)
-        route = self.routes.add(verdict.path, verdict.endpoint, verdict.subprotocol, verdict.deflate, None)
+        if verdict.subprotocol is not None or verdict.deflate is not None:
+            target = None
+        route = self.routes.add(verdict.path, verdict.endpoint, verdict.subprotocol, verdict.deflate, target)
         return self.open(fd, e, route, verdict, rest, end)
 
     cdef bint move(self, int fd, Entry* e, object address) except -1:
         """Takes the address that a proxy told of; False: the gate refuses it."""
-        if self.gate is not None:
-            self.gate.leave(self.address(fd, e))
-        self.set_address(fd, e, address)
-        if self.gate is not None and not self.gate.enter(self.address(fd, e)):
-            e.flags |= UNGATED
+        if self.gate is not None and not self.gate.move(self.address(fd, e), address):
             return False
+        self.set_address(fd, e, address)
         return True
 
     cdef int open(self, int fd, Entry* e, uint32_t route, object verdict, uint8_t* rest, uint8_t* end) except -1:
@@ -352,7 +348,7 @@ cdef class Opening(Ending):
             if type(verdict) is Refusal:
                 self.refuse(fd, e, verdict.response, verdict.cause)
             else:
-                self.upgrade(fd, e, verdict, NULL, NULL)
+                self.upgrade(fd, e, verdict, NULL, NULL, None)
                 if e.id == id and e.phase == OPEN and data:
                     if self.meters != NULL:
                         self.meters[fd].bytes_in += PyBytes_GET_SIZE(data)

@@ -41,7 +41,6 @@ cdef enum:              # Entry.flags
     PREFACE = 16384     # a proxy's preface stands before the request
     SECURE = 32768      # TLS
     THROTTLED = 65536   # sent more than its rate allows: no reading
-    UNGATED = 131072    # the gate does not count it
     DEFLATE = 262144    # permessage-deflate was agreed
     UNIX = 524288       # no IP address
     RESUMED = 1048576   # it came from another engine

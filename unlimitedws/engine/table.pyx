@@ -286,7 +286,7 @@ cdef class Table:
         if self.cork_fd == fd:
             self.cork_fd = -1
             self.cork_size = 0
-        if self.gate is not None and not e.flags & UNGATED:
+        if self.gate is not None:
             self.gate.leave(self.address(fd, e))
         if e.flags & SECURE:
             self.secured.pop(fd, None)

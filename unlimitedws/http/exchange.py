@@ -24,7 +24,7 @@ from unlimitedws.http.request import BodyLost, HttpRequest
 from unlimitedws.http.response import TEXT, Response, response_of
 from unlimitedws.http.routes import Route
 from unlimitedws.http.static import Found
-from unlimitedws.logs import clean
+from unlimitedws.logs import PATH_CHARACTERS, clean
 from unlimitedws.turns import Turns
 
 log = logging.getLogger("unlimitedws.handlers")
@@ -192,6 +192,8 @@ class Exchange:
             discard(result)
             return True
         if result is None and self._missing is not None:
+            if self._house.config.access_log:
+                access.refused(self._head, self._request.remote_address, self._missing, time.monotonic() - self._began)
             self._pipe.answer(self._missing)
             return True
         if isinstance(result, Found):
@@ -235,7 +237,7 @@ class Exchange:
             seconds = time.monotonic() - self._began
             access.http_answered(self._request.method, self._path, self._request.remote_address, response.status, self._reply.sent, seconds)
         if self._h11.our_state is h11.DONE and self._h11.their_state is h11.DONE:
-            pipe.restart(bytes(self._h11.trailing_data[0]) + self._body.held)
+            pipe.restart(self._body.rest)
         else:
             pipe.close()
 
@@ -245,7 +247,7 @@ class Exchange:
         if isinstance(error, TooSlow):
             self._pipe.abort()
             return
-        log.error("%s %s (%s) failed", self._request.method, clean(self._path), self._route.name, exc_info=error)
+        log.error("%s %s (%s) failed", self._request.method, clean(self._path[:PATH_CHARACTERS]), self._route.name, exc_info=error)
         if self._reply.is_begun:
             self._pipe.abort()  # half a response: the peer must not take it for a whole one
         else:

@@ -185,6 +185,13 @@ def pack(deflate: zlib._Compress, data: bytes | memoryview, flush: int) -> bytes
 # ---- unpacking
 
 
+def most_packed(limit: int) -> int:
+    """The longest payload that a message of `limit` bytes may come as: what cannot be compressed grows.
+
+    zlib's own bound, whatever its settings (deflateBound in its deflate.c): an eighth and a little more."""
+    return limit + (limit >> 3) + 64
+
+
 def inflate(data: bytes, bits: int, limit: int) -> bytes:
     """The message in a payload that stands by itself.
 

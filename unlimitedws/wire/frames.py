@@ -14,6 +14,7 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, ParseFailed, RsvBits
 
 from unlimitedws.wire.closing import INVALID_DATA, NO_STATUS, PROTOCOL_ERROR, TOO_BIG, Cause, may_be_sent
+from unlimitedws.wire.deflate import most_packed
 
 CONTINUATION = 0x0
 TEXT = 0x1
@@ -174,9 +175,10 @@ class Reader:
     limit comes last. The memory held is that of the unfinished message.
 
     With `deflate` the bit RSV1 on the first frame of a message says that the message is compressed (RFC 7692, section 6);
-    it becomes a "compressed" event. It is not inflated here: its payload counts against `message_bytes` as it comes, once
-    more when it is inflated, and only then can text be checked. RSV1 without `deflate`, on a continuation or on a
-    control frame breaks the protocol (1002), as RSV2 and RSV3 always do. Messages without RSV1 are as ever."""
+    it becomes a "compressed" event. It is not inflated here: as it comes, its payload may be as long as one of `message_bytes`
+    can become (`deflate.most_packed`); the message counts when it is inflated, and only then can text be checked. RSV1
+    without `deflate`, on a continuation or on a control frame breaks the protocol (1002), as RSV2 and RSV3 always do.
+    Messages without RSV1 are as ever."""
 
     __slots__ = (
         "_compressed", "_done", "_frames", "_message", "_message_bytes", "_opcode", "_partial", "_rsv1", "deflate", "max_whole",
@@ -271,7 +273,7 @@ class Reader:
             if opcode > PONG or 2 < opcode < 8 or (opcode >= CLOSE and (length > MAX_CONTROL_BYTES or first < FIN)):
                 return position
             if opcode < CLOSE:
-                self._judge(opcode, length)
+                self._judge(opcode, length, compressed=bool(first & RSV1))
             payload = unmask(data[start : start + length], data[start - 4 : start])
             position = start + length
             if first & RSV1:
@@ -286,11 +288,13 @@ class Reader:
         """Whether the first byte of a frame begins a compressed message, and may."""
         return self.deflate and first & RSV == RSV1 and first & 0x0F in (TEXT, BINARY)
 
-    def _judge(self, opcode: int, length: int) -> None:
+    def _judge(self, opcode: int, length: int, *, compressed: bool) -> None:
         """Whether a data frame may come now, and fits (sections 5.4 and 10.4). Raises Violation."""
-        if (opcode == CONTINUATION) == (self._message is None):
+        message = self._message
+        if (opcode == CONTINUATION) == (message is None):
             raise Violation(Cause.PROTOCOL_ERROR, PROTOCOL_ERROR)
-        if length + (0 if self._message is None else len(self._message)) > self._message_bytes:
+        have, compressed = (0, compressed) if message is None else (len(message), message.is_compressed)
+        if have + length > (most_packed(self._message_bytes) if compressed else self._message_bytes):
             raise Violation(Cause.MESSAGE_TOO_BIG, TOO_BIG)
 
     def _take(self, opcode: int, payload: bytes, finished: bool, events: list[Event]) -> None:
@@ -350,7 +354,7 @@ class Reader:
         assert header is not None
         self._opcode = int(header.opcode)
         if self._opcode < CLOSE:
-            self._judge(self._opcode, header.payload_len)
+            self._judge(self._opcode, header.payload_len, compressed=bool(header.rsv.rsv1))
             self._compressed = header.rsv.rsv1
 
 

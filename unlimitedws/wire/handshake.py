@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 from unlimitedws.wire.closing import Cause
 from unlimitedws.wire.deflate import Terms
-from unlimitedws.wire.head import TOKEN, Head, HeadError, parse
+from unlimitedws.wire.head import TOKEN, BadRequestLine, Head, HeadError, parse
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # section 1.3
 KEY_BYTES = 16
@@ -135,6 +135,11 @@ def refuse_plain(request: Plain, *, is_websocket: bool) -> Refusal:
 
 
 UPGRADE = "Upgrade: websocket"  # RFC 9110, section 15.5.22: a 426 names the protocol
+
+
+def no_request() -> Refusal:
+    """The answer to what cannot become a request, however it goes on (`head.may_begin`)."""
+    return refusal(BadRequestLine.status, str(BadRequestLine()))
 
 
 def too_large(limit_bytes: int) -> Refusal:

@@ -130,6 +130,11 @@ class Head(NamedTuple):
         return bool(self.all(b"transfer-encoding")) or any(value.strip(b"0") for value in self.all(b"content-length"))
 
 
+def may_begin(data: bytes | bytearray) -> bool:
+    """Whether a request can begin like `data` (not empty). What cannot, as a TLS hello, need not be waited for."""
+    return TOKEN.match(data) is not None
+
+
 def parse(head: bytes) -> Head:
     """The request head in `head`, which ends with its empty line. Raises HeadError."""
     if not head.endswith(END):

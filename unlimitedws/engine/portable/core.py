@@ -100,7 +100,6 @@ class Core(ABC):
         self._waiting: dict[int, list[Event]] = {}  # events that cannot be handled yet
         self._closing: dict[int, Close] = {}
         self._prefaces: dict[int, bytes] = {}  # what has come of them
-        self._ungated = -1  # a descriptor that the gate does not count any more
         self.streams: dict[int, Pipe] = {}
         self.tls: dict[int, Tls] = {}
         self.meters: dict[int, Meter] = {}

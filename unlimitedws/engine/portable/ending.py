@@ -292,9 +292,8 @@ class Ending(Core):
         self.hand.pinged.pop(fd, None)
         if self.rates is not None:
             self.rates.forget(fd)
-        if self.gate is not None and fd != self._ungated:
+        if self.gate is not None:
             self.gate.leave(self.table.address(fd))
-        self._ungated = -1
         self.table.clear(fd)
         if self.current == fd:
             self.current = -1

@@ -27,8 +27,8 @@ from unlimitedws.engine.tls import Tls
 from unlimitedws.wire.address import Address
 from unlimitedws.wire.closing import Cause
 from unlimitedws.wire.deflate import Context
-from unlimitedws.wire.handshake import too_large
-from unlimitedws.wire.head import END
+from unlimitedws.wire.handshake import no_request, too_large
+from unlimitedws.wire.head import END, may_begin
 
 MOST_PREFACE = 4096
 """Bytes of a proxy's preface, more than any has."""
@@ -76,12 +76,9 @@ class Opening(Handling):
 
     def move(self, fd: int, address: Address) -> bool:
         """Takes the address that a proxy told of. False: the gate refuses it."""
-        if self.gate is not None:
-            self.gate.leave(self.table.address(fd))
-        self.table.set_address(fd, address)
-        if self.gate is not None and not self.gate.enter(self.table.address(fd)):
-            self._ungated = fd
+        if self.gate is not None and not self.gate.move(self.table.address(fd), address):
             return False
+        self.table.set_address(fd, address)
         return True
 
     # ---- the request
@@ -100,7 +97,9 @@ class Opening(Handling):
         end = head.find(END, searched) + len(END)
         limit = self.config.head_bytes
         if end < len(END) and len(head) < limit:
-            if kept is None:
+            if kept is None and not may_begin(data):
+                self.refuse(fd, no_request())
+            elif kept is None:
                 self._heads[fd] = bytearray(data)
             return
         self._heads.pop(fd, None)
