@@ -15,7 +15,7 @@ from unlimitedws.config import Config
 from unlimitedws.dispatch import Dispatch
 from unlimitedws.engine import load
 from unlimitedws.engine.contract import TICKS_PER_S
-from unlimitedws.engine.counters import INDEX
+from unlimitedws.engine.counters import INDEX, LOOP_LAG
 from unlimitedws.expiry import Expiry
 from unlimitedws.front import Front
 from unlimitedws.gate import Gate
@@ -201,7 +201,9 @@ class Worker:
         row[INDEX["beat_ns"]] = time.monotonic_ns()
         row[INDEX["loop_lag_us"]] = lag_us
         row[INDEX["loop_lag_max_us"]] = max(lag_us, row[INDEX["loop_lag_max_us"]])
+        row[INDEX["cpu_us"]] = time.process_time_ns() // 1000
         row[INDEX["threads_busy"]] = self._pool.pending
+        LOOP_LAG.note(row, lag_us)
 
     async def _drain(self, code: int, reason: str, deadline: float) -> None:
         pause_s = max(self.config.drain_pause_s, POLL_S)

@@ -226,9 +226,10 @@ class Engine(Protocol):
 
     Made as `Engine(config, front, row, serial, call_soon, call_soon_threadsafe)`:
     config: the limits.  front: see `Front`.  row: a writable memoryview of format "q", one item for
-    each of `counters.FIELDS`, of which the engine writes `ENGINE_FIELDS`.  serial: this worker
-    process's number; ids are `serial << 40 | count`, count from 1.  call_soon(callback): run on the
-    loop's next turn.  call_soon_threadsafe: the same, from any thread."""
+    each of `counters.FIELDS`, of which the engine writes `ENGINE_FIELDS`, the histogram `MESSAGE_HANDLING` (at
+    the end of `run`) and the ring of closes (`closes.note`).  serial: this worker process's number; ids are
+    `serial << 40 | count`, count from 1.  call_soon(callback): run on the loop's next turn.
+    call_soon_threadsafe: the same, from any thread."""
 
     name: str
 
