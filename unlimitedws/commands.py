@@ -135,7 +135,7 @@ def serve(options: argparse.Namespace) -> int:
         raise ConfigError(f"which app? Name it as module:attribute (unlimitedws serve app:handlers), or set {APP_VARIABLE}")
     from unlimitedws.supervisor import Supervisor
 
-    Supervisor(app, config).run()
+    Supervisor(app, config, sources=sources).run()
     return 0
 
 

@@ -85,6 +85,17 @@ def test_head_has_the_headers_of_get_and_no_body() -> None:
     with_admin(conversation)
 
 
+def test_no_answer_is_cached_or_guessed_at_or_loads_anything() -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        for path in ("/stats", "/healthz", "/nowhere"):
+            headers = (await says(port, get(path)))[1]
+            assert headers["Cache-Control"] == "no-store"
+            assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+
+    with_admin(conversation)
+
+
 def test_an_unknown_path_lists_those_that_there_are() -> None:
     async def conversation(port: int, _: Admin) -> None:
         status, _headers, body = await says(port, get("/metricz"))
@@ -110,6 +121,8 @@ def test_other_methods_are_405_and_told_what_is_allowed(method: str) -> None:
         (b"nonsense\r\n\r\n", "400 Bad Request"),
         (b"GET /stats HTTP/1.1\r\n\r\n", "400 Bad Request"),
         (b"GET /stats HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 20_000, "431 Request Header Fields Too Large"),
+        (bytes(range(256)) + b"\r\n\r\n", "400 Bad Request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "400 Bad Request"),
     ],
 )
 def test_what_is_no_request_is_refused(request_bytes: bytes, status: str) -> None:
@@ -198,13 +211,14 @@ def test_stats_say_who_serves_what(run: Run) -> None:
     until(lambda: server.stats["total"]["closes"]["peer_closed"] == 1)
 
 
-def test_health_is_503_before_the_first_worker_is_ready_and_while_it_stops(run: Run) -> None:
+def test_it_is_not_ready_before_the_first_worker_is_and_from_the_moment_it_stops(run: Run) -> None:
     source = "import asyncio, os\n" + SLOW_START
     server = run(source=source, workers=1, stop_timeout_s=60, close_timeout_s=60)
-    assert server.get("/healthz") == (503, "no worker is ready\n")
+    assert server.get("/readyz") == (503, "no worker is ready\n")
+    assert server.get("/healthz") == (200, "ok\n")
     (server.folder / "go").touch()
     server.ready()
-    assert server.get("/healthz") == (200, "ok\n")
+    assert server.get("/readyz") == (200, "ready\n")
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute:
         mute.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -212,7 +226,8 @@ def test_health_is_503_before_the_first_worker_is_ready_and_while_it_stops(run: 
         )
         assert mute.recv(4096)
         server.signal(signal.SIGTERM)
-        until(lambda: server.get("/healthz")[0] == 503)
+        until(lambda: server.get("/readyz") == (503, "the server is stopping\n"))
+        assert server.get("/healthz") == (200, "ok\n")
     assert server.ends() == 0
 
 

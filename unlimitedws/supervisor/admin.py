@@ -1,6 +1,6 @@
-"""The admin endpoint: small answers about the server, over HTTP, on a port of its own.
+"""The admin endpoint: answers about the server, over HTTP, on a port of its own.
 
-Not for the open network: it answers whoever reaches it, which by default is this machine.
+Not for the open network: it answers whoever reaches it, which by default is this machine. It only reads: GET and HEAD.
 """
 
 from __future__ import annotations
@@ -28,6 +28,10 @@ JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
 
+NO_CONTENT_OF_OTHERS = "default-src 'none'; frame-ancestors 'none'"
+"""Content-Security-Policy of what is no page: a browser that shows it loads nothing for it."""
+
+
 class Answer(NamedTuple):
     """What a client gets."""
 
@@ -35,6 +39,7 @@ class Answer(NamedTuple):
     content_type: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    policy: str = NO_CONTENT_OF_OTHERS
 
 
 def text(status: HTTPStatus, line: str, *headers: tuple[str, str]) -> Answer:
@@ -138,6 +143,9 @@ def packed(connection: h11.Connection, answer: Answer, *, head_only: bool) -> by
         ("Content-Type", answer.content_type),
         ("Content-Length", str(len(answer.body))),
         ("Cache-Control", "no-store"),
+        ("Content-Security-Policy", answer.policy),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
         ("Connection", "close"),
         *answer.headers,
     ]

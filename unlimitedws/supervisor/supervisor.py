@@ -16,8 +16,7 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from http import HTTPStatus
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,11 @@ from unlimitedws import logs, requirements
 from unlimitedws.config import Config, adapt
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import name_of
-from unlimitedws.supervisor.admin import Admin, Answer, document, text
+from unlimitedws.sources import traced
+from unlimitedws.supervisor.admin import Admin
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
+from unlimitedws.supervisor.endpoints import endpoints
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.given import Given
 from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
@@ -51,11 +52,13 @@ class Supervisor:
 
     app: Handlers, a mapping of paths to Handlers, or "module:attribute". Only in the last form can a reload get
     fresh code: it is imported in a process of its own, once for each reload.
-    config, settings: a Config, or its fields as keywords; keywords win. Raises BadValue, UnknownSetting."""
+    config, settings: a Config, or its fields as keywords; keywords win.  sources: where the values of `config` came
+    from, for /config. Raises BadValue, UnknownSetting."""
 
-    def __init__(self, app: Given, config: Config | None = None, **settings: Any) -> None:
+    def __init__(self, app: Given, config: Config | None = None, *, sources: Mapping[str, str] | None = None, **settings: Any) -> None:
         self.app = app
         self.config = adapt(config, settings)
+        self.sources = traced(self.config, sources or {}, settings)
         self.crash: BaseException | None = None
 
     def run(self) -> None:
@@ -131,10 +134,10 @@ class Supervisor:
         from unlimitedws import __version__
 
         report = Report(self.fleet, Sampler(), version=__version__)
-        admin = Admin({"/stats": lambda: document(report.document()), "/healthz": lambda: health(report)})
+        admin = Admin(endpoints(report, self.config, self.sources))
         await admin.serve(listener)
         tasks.start(sample_now_and_then(report))
-        log.info("stats on http://%s/stats", name_of(listener))
+        log.info("dashboard and stats on http://%s/", name_of(listener))
         return admin
 
     def take_signals(self) -> None:
@@ -178,12 +181,6 @@ def signals_restored() -> Iterator[None]:
         for number, handler in before.items():
             if handler is not None:  # None: a handler that is not Python's, and that we cannot put back
                 signal.signal(number, handler)
-
-
-def health(report: Report) -> Answer:
-    if report.is_ready:
-        return text(HTTPStatus.OK, "ok")
-    return text(HTTPStatus.SERVICE_UNAVAILABLE, "no worker is ready")
 
 
 async def sample_now_and_then(report: Report) -> None:
