@@ -142,6 +142,15 @@ class Worker:
         held: list[Any] = self._on_loop(lambda: [] if self._engine is None else self._engine.connections())
         return held
 
+    def page(self, start: int, at_most: int) -> tuple[list[Any], int | None]:
+        """Some of these connections: see `Engine.page`. From the loop's own thread."""
+        found: tuple[list[Any], int | None] = ([], None) if self._engine is None else self._engine.page(start, at_most)
+        return found
+
+    def find(self, id: int) -> Any | None:
+        """The open connection with this id; from the loop's own thread."""
+        return None if self._engine is None else self._engine.find(id)
+
     def _expire(self, connection: Any) -> None:
         if self._engine is not None and connection.is_open:
             self._engine.expire(connection)

@@ -89,8 +89,9 @@ def test_closes_tell_the_last_ones_also_of_a_worker_that_is_gone(run: Run) -> No
 def test_every_path_of_the_port_is_in_the_guide() -> None:
     from tests.docs.pages import DOCS
     from unlimitedws.config import Config
-    from unlimitedws.supervisor.endpoints import endpoints
+    from unlimitedws.supervisor.endpoints import endpoints, services
 
     guide = (DOCS / "how-to/watch-the-server.md").read_text()
     shown = set(re.findall(r"`(/[\w.]*)`", guide))
-    assert set(endpoints(None, Config(), {})) - {"/uPlot.js", "/uPlot.css"} <= shown  # type: ignore[arg-type]
+    paths = {*endpoints(None, Config(), {}), *services(None, Config())} - {"/uPlot.js", "/uPlot.css"}  # type: ignore[arg-type]
+    assert paths <= shown

@@ -286,6 +286,14 @@ class Engine(Protocol):
     def connections(self) -> list[Any]:
         """A Connection object for each open connection, now."""
 
+    def page(self, start: int, at_most: int) -> tuple[list[Any], int | None]:
+        """Up to `at_most` open connections, and where the next page starts (None: there is none). start: 0, then that.
+
+        In the order of the table, which connections that come and go meanwhile do not change."""
+
+    def find(self, id: int) -> Any | None:
+        """The open connection with this id."""
+
     def drain(self, code: int, reason: str, at_most: int) -> int:
         """Closes up to `at_most` open connections politely, with Cause.DRAIN; how many connections of
         any kind are left, closing ones and unfinished handshakes included. Unfinished handshakes are cut;

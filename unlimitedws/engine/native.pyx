@@ -703,6 +703,23 @@ cdef class Engine(Clock):
         cdef int fd
         return [self.connection(fd, &self.table[fd]) for fd in range(self.highest + 1) if self.table[fd].phase == OPEN]
 
+    def page(self, int start, int at_most):
+        cdef int fd
+        cdef list found = []
+        for fd in range(max(0, start), self.highest + 1):
+            if self.table[fd].phase == OPEN:
+                if len(found) >= at_most:
+                    return found, fd
+                found.append(self.connection(fd, &self.table[fd]))
+        return found, None
+
+    def find(self, uint64_t id):
+        cdef int fd
+        for fd in range(self.highest + 1):
+            if self.table[fd].id == id and self.table[fd].phase == OPEN:
+                return self.connection(fd, &self.table[fd])
+        return None
+
     def drain(self, int code, str reason, long at_most):
         cdef int fd
         cdef Entry* e

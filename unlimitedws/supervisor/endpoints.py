@@ -7,7 +7,9 @@ from http import HTTPStatus
 
 from unlimitedws.config import DEFAULTS, Config
 from unlimitedws.supervisor import dashboard
-from unlimitedws.supervisor.admin import Answer, document, text
+from unlimitedws.supervisor.admin import Answer, Service, document, text
+from unlimitedws.supervisor.connections import Connections
+from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.metrics import CONTENT_TYPE, exposition
 from unlimitedws.supervisor.report import Document, Report
 
@@ -23,6 +25,11 @@ def endpoints(report: Report, config: Config, sources: Mapping[str, str]) -> dic
         "/healthz": lambda: text(HTTPStatus.OK, "ok"),
         "/readyz": lambda: readiness(report),
     }
+
+
+def services(fleet: Fleet, config: Config) -> dict[str, Service]:
+    """Path to what answers for it and for all below it."""
+    return {"/connections": Connections(fleet, config.admin_token_file).answer}
 
 
 def metrics(report: Report) -> Answer:

@@ -10,6 +10,7 @@ and what it is told:
 
     {"stop": code, "reason": text}   stop: drain with this close code, run on_stop, end
     {"cut": true}                    the same without waiting for anybody
+    {"ask": number, ...}             about its connections: see asking.py
 
 SIGTERM is `stop`, a second one `cut`. SIGQUIT prints the stack of every thread. SIGINT is ignored: a terminal
 sends it to the whole group, and the supervisor decides. The end of the channel means that the supervisor is gone.
@@ -30,7 +31,7 @@ from unlimitedws.config import Config
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import Listening
-from unlimitedws.supervisor import failure, forking
+from unlimitedws.supervisor import asking, failure, forking
 from unlimitedws.supervisor.channel import Channel, Message
 from unlimitedws.supervisor.order import Order
 from unlimitedws.supervisor.stats_table import StatsTable
@@ -38,6 +39,7 @@ from unlimitedws.wire.closing import GOING_AWAY
 
 if TYPE_CHECKING:
     from unlimitedws.app import App
+    from unlimitedws.worker import Worker
 
 log = logging.getLogger("unlimitedws.worker")
 
@@ -95,6 +97,7 @@ class WorkerProcess:
         self.stopping = asyncio.Event()
         self.cutting = asyncio.Event()
         self.terminated = False
+        self.worker: Worker | None = None
         self.close_code, self.close_reason = GOING_AWAY, "server is stopping"
 
     async def main(self, load: Callable[[], App]) -> int:
@@ -113,7 +116,7 @@ class WorkerProcess:
     async def serve(self, load: Callable[[], App]) -> int:
         from unlimitedws.worker import Worker
 
-        worker = Worker(
+        worker = self.worker = Worker(
             load(), self.config, row=self.row, serial=self.order.serial, workers=self.workers, supervised=True
         )  # fmt: skip
         self.row[INDEX["native"]] = worker.engine_name == "native"
@@ -177,6 +180,8 @@ class WorkerProcess:
             self.stop(message["stop"], message["reason"])
         elif "cut" in message:
             self.cut()
+        elif "ask" in message:
+            self.channel.send(asking.answer(message, self.worker))
 
     def terminate(self) -> None:
         if self.terminated:

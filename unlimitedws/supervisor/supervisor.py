@@ -28,7 +28,7 @@ from unlimitedws.sources import traced
 from unlimitedws.supervisor.admin import Admin
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
-from unlimitedws.supervisor.endpoints import endpoints
+from unlimitedws.supervisor.endpoints import endpoints, services
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.given import Given
 from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
@@ -134,7 +134,7 @@ class Supervisor:
         from unlimitedws import __version__
 
         report = Report(self.fleet, Sampler(), version=__version__)
-        admin = Admin(endpoints(report, self.config, self.sources))
+        admin = Admin(endpoints(report, self.config, self.sources), services(self.fleet, self.config))
         await admin.serve(listener)
         tasks.start(sample_now_and_then(report))
         log.info("dashboard and stats on http://%s/", name_of(listener))

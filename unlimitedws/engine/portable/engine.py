@@ -270,6 +270,13 @@ class Engine(Reading):
     def connections(self) -> list[Connection]:
         return [self.connection(fd) for fd in self._open_rows()]
 
+    def page(self, start: int, at_most: int) -> tuple[list[Connection], int | None]:
+        rows = [fd for fd in self._open_rows() if fd >= start]
+        return [self.connection(fd) for fd in rows[:at_most]], rows[at_most] if len(rows) > at_most else None
+
+    def find(self, id: int) -> Connection | None:
+        return next((self.connection(fd) for fd in self._open_rows() if self.table.ids[fd] == id), None)
+
     def drain(self, code: int, reason: str, at_most: int) -> int:
         payload = pack_close(code, reason)
         close = Close(code, reason, Cause.DRAIN, False)
