@@ -11,7 +11,7 @@ import pytest
 
 from tests.examples.browser import Browser, Tab, program
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import Running
+from tests.supervisor.running import Running, until
 from unlimitedws.supervisor import dashboard
 
 
@@ -88,6 +88,15 @@ def test_each_worker_has_a_line_of_its_own(run: Run, browser: Browser) -> None:
     tab.until("charts.every((chart) => chart.series?.map((one) => one.label).join() === 'worker 0,worker 1,worker 2')", True)
     tab.evaluate("document.querySelector('[data-view=total]').click()")
     tab.until("charts[0].series.map((one) => one.label)", ["open", "in handshake"])
+
+
+@needs_browser
+def test_a_page_begins_with_what_was_before_it(run: Run, browser: Browser) -> None:
+    server = run(workers=1).ready()
+    until(lambda: server.get("/history")[1].count('"time"'))
+    tab = watched(browser, server)
+    assert tab.evaluate("history.times[0] < (performance.timeOrigin / 1000)")
+    tab.until("history.times.every((time, number) => !number || time > history.times[number - 1])", True)
 
 
 @needs_browser

@@ -10,15 +10,17 @@ from unlimitedws.supervisor import dashboard
 from unlimitedws.supervisor.admin import Answer, Service, document, text
 from unlimitedws.supervisor.connections import Connections
 from unlimitedws.supervisor.fleet import Fleet
+from unlimitedws.supervisor.history import History
 from unlimitedws.supervisor.metrics import CONTENT_TYPE, exposition
 from unlimitedws.supervisor.report import Document, Report
 
 
-def endpoints(report: Report, config: Config, sources: Mapping[str, str]) -> dict[str, Callable[[], Answer]]:
+def endpoints(report: Report, history: History, config: Config, sources: Mapping[str, str]) -> dict[str, Callable[[], Answer]]:
     """Path to what makes its answer. sources: where each setting came from."""
     return {
         **dashboard.routes(),
         "/stats": lambda: document(report.document()),
+        "/history": lambda: document(history.document()),
         "/metrics": lambda: metrics(report),
         "/closes": lambda: document(report.closes()),
         "/config": lambda: document(settings(config, sources)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from unlimitedws.engine import closes, counters
@@ -37,13 +37,13 @@ SUMMED = (*COUNTERS, *(INDEX[name] for name in SUMMED_GAUGES))
 LARGEST = tuple(INDEX[name] for name in LARGEST_GAUGES)
 
 
-def columns(row: memoryview[int] | list[int]) -> Document:
+def columns(row: Sequence[int]) -> Document:
     """What a row says under the names of `counters`; closes and histograms as objects of their own."""
     groups = {name: {label: row[i] for label, i in labels} for name, labels in GROUPS.items()}
     return {**{name: row[i] for name, i in PLAIN}, **groups}
 
 
-def add(rows: Iterable[memoryview[int] | list[int]]) -> list[int]:
+def add(rows: Iterable[Sequence[int]]) -> list[int]:
     """One row for several: counters and most gauges summed, of lags the largest."""
     total = [0] * len(counters.FIELDS)
     for row in rows:
@@ -98,6 +98,10 @@ class Report:
     def engine(self) -> str | None:
         return self.fleet.generation.engine if self.fleet.generation else None
 
+    @property
+    def uptime_s(self) -> float:
+        return round(time.monotonic() - self.started_at, 3)
+
     def pids(self) -> dict[int, str]:
         """Every process of the server by pid, and what it is."""
         workers = {child.pid: "worker" for child in self.fleet.children.values()}
@@ -130,7 +134,7 @@ class Report:
             "pid": os.getpid(),
             "listening": fleet.listeners.names,
             "time": round(time.time(), 3),
-            "uptime_s": round(time.monotonic() - self.started_at, 3),
+            "uptime_s": self.uptime_s,
             "engine": self.engine,
             "ready": self.is_ready,
             "restarts": sum(slot.restarts for slot in fleet.slots),
@@ -154,15 +158,11 @@ class Report:
             "serial": child.order.serial,
             "state": child.state,
             "engine": child.engine or None,
-            "uptime_s": self.uptime_s(row),
+            "uptime_s": uptime_s(row),
             "restarts": self.fleet.slots[child.order.slot].restarts,
             **columns(row),
             **resources([sample] if sample else []),
         }
-
-    def uptime_s(self, row: memoryview[int]) -> float:
-        started_ns = row[INDEX["started_ns"]]
-        return round((time.monotonic_ns() - started_ns) / 1e9, 3) if started_ns else 0.0
 
     def slot(self, slot: Slot, total: list[int], children: list[Child]) -> Document:
         """One slot: what all its processes have counted, the dead ones too."""
@@ -232,6 +232,12 @@ class Report:
                 ago_s = (now_ms - at_ms) % closes.WRAP_MS / 1000
                 found.append({"time": round(now - ago_s, 3), "ago_s": ago_s, "slot": slot, "connection": id, "code": code, "cause": cause})
         return {"closes": sorted(found, key=lambda close: close["ago_s"])}
+
+
+def uptime_s(row: memoryview[int]) -> float:
+    """Of the process that writes this row."""
+    started_ns = row[INDEX["started_ns"]]
+    return round((time.monotonic_ns() - started_ns) / 1e9, 3) if started_ns else 0.0
 
 
 def single(family: Family, value: int | float) -> tuple[Family, list[metrics.Sample]]:

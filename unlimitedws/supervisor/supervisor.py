@@ -31,6 +31,7 @@ from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
 from unlimitedws.supervisor.endpoints import endpoints, services
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.given import Given
+from unlimitedws.supervisor.history import History
 from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
 from unlimitedws.supervisor.reaper import Reaper, become_subreaper
 from unlimitedws.supervisor.report import Report
@@ -134,9 +135,10 @@ class Supervisor:
         from unlimitedws import __version__
 
         report = Report(self.fleet, Sampler(), version=__version__)
-        admin = Admin(endpoints(report, self.config, self.sources), services(self.fleet, self.config))
+        history = History(report, EVERY_S)
+        admin = Admin(endpoints(report, history, self.config, self.sources), services(self.fleet, self.config))
         await admin.serve(listener)
-        tasks.start(sample_now_and_then(report))
+        tasks.start(look_now_and_then(history))
         log.info("dashboard and stats on http://%s/", name_of(listener))
         return admin
 
@@ -183,7 +185,7 @@ def signals_restored() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-async def sample_now_and_then(report: Report) -> None:
+async def look_now_and_then(history: History) -> None:
     while True:
-        report.sample()
+        history.look()
         await asyncio.sleep(EVERY_S)
