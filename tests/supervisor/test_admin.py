@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -14,13 +16,17 @@ import pytest
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import until
 from unlimitedws.supervisor import admin as module
-from unlimitedws.supervisor.admin import Admin, Answer, document, text
+from unlimitedws.supervisor.admin import Admin, Answer, Asked, document, text
 
 BIG = "x" * 2_000_000
 
 
 def fail() -> Answer:
     raise ZeroDivisionError("a defect")
+
+
+async def echo(asked: Asked) -> Answer:
+    return document(list(asked))
 
 
 ROUTES = {
@@ -36,7 +42,7 @@ def with_admin(conversation: Callable[[int, Admin], Awaitable[None]]) -> None:
 
     async def main() -> None:
         listener = socket.create_server(("127.0.0.1", 0))
-        admin = Admin(ROUTES)
+        admin = Admin(ROUTES, {"/things": echo})
         await admin.serve(listener)
         try:
             await asyncio.wait_for(conversation(listener.getsockname()[1], admin), 20)
@@ -128,6 +134,33 @@ def test_other_methods_are_405_and_told_what_is_allowed(method: str) -> None:
 def test_what_is_no_request_is_refused(request_bytes: bytes, status: str) -> None:
     async def conversation(port: int, _: Admin) -> None:
         assert (await says(port, request_bytes))[0] == f"HTTP/1.1 {status}"
+
+    with_admin(conversation)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_bytes_come_the_next_client_is_answered(seed: int) -> None:
+    chance = random.Random(seed)
+    garbage = chance.choice([b"", b"GET ", b"GET /stats HTTP/1.1\r\n", b"GET /connections/"]) + chance.randbytes(chance.randrange(20_000))
+
+    async def conversation(port: int, _: Admin) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(garbage)
+        writer.write_eof()
+        with contextlib.suppress(ConnectionError):
+            await reader.read(-1)
+        writer.transport.abort()
+        assert (await says(port, get("/healthz")))[0] == "HTTP/1.1 200 OK"
+
+    with_admin(conversation)
+
+
+def test_a_service_hears_method_rest_query_and_authorization() -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        request = b"DELETE /things/4/5?x=%20 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer y\r\n\r\n"
+        assert json.loads((await says(port, request))[2]) == ["DELETE", "4/5", "x=%20", "Bearer y"]
+        assert json.loads((await says(port, get("/things")))[2]) == ["GET", "", "", ""]
+        assert (await says(port, get("/thingsandmore")))[0] == "HTTP/1.1 404 Not Found"
 
     with_admin(conversation)
 
