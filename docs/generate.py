@@ -11,7 +11,8 @@ sys.path.insert(0, str(ROOT))
 
 from unlimitedws.commands import metavar, shown  # noqa: E402  (the path comes first)
 from unlimitedws.config import DEFAULTS, accepted, flag, kind, settings, variable  # noqa: E402
-from unlimitedws.engine.counters import ENGINE, WORKER, Field  # noqa: E402
+from unlimitedws.engine.counters import ENGINE, HISTOGRAMS, WORKER, Field  # noqa: E402
+from unlimitedws.supervisor import fields, metrics  # noqa: E402
 from unlimitedws.wire.closing import Cause  # noqa: E402
 
 FOLDER = ROOT / "docs" / "reference"
@@ -33,8 +34,29 @@ the thing named. Sizes may be written in text as `64k`, `1MiB` or `2g`, in power
 
 COUNTERS = """# Counters
 
-What each worker counts, under these names in `/stats`. A *counter* only grows, and a worker that was replaced leaves its
-counters to its slot; a *gauge* is the value now.
+What each worker counts, under these names in [`/stats`](stats.md). A *counter* only grows, and a worker that was replaced leaves
+its counters to its slot; a *gauge* is the value now. An *identity* and a *clock* are for the server itself, and not shown.
+[`/metrics`](metrics.md) has the same numbers under names of its own.
+"""
+
+STATS = """# /stats
+
+One JSON object, made when it is asked for. Memory, CPU and descriptors are at most a second old, or twenty times as old as
+reading them takes. Fields that workers count are described in [counters.md](counters.md): there, closes and histograms are
+columns; here they are objects, `closes` by [cause](closing.md), and a histogram by the upper bound of each bucket.
+"""
+
+METRICS = """# /metrics
+
+OpenMetrics text, for Prometheus and whoever reads the same. What a worker counts has the label `slot`: a slot outlives its
+processes, so a restart or a reload makes no new series and no counter goes back. There is no series for a connection.
+Units are seconds and bytes. Made from the [counters](counters.md) of the workers and from what the supervisor knows.
+
+The processes of a `role` are `supervisor`, `template` (it imports the app and forks the workers) and `worker`, which has
+its `slot` as well.
+
+| name | type | unit | meaning |
+|---|---|---|---|
 """
 
 CLOSING = """# Why connections end
@@ -56,7 +78,13 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """File name to text of every page."""
-    return {"settings.md": settings_page(), "counters.md": counters_page(), "closing.md": closing_page()}
+    return {
+        "settings.md": settings_page(),
+        "counters.md": counters_page(),
+        "stats.md": stats_page(),
+        "metrics.md": metrics_page(),
+        "closing.md": closing_page(),
+    }
 
 
 def settings_page() -> str:
@@ -81,12 +109,50 @@ def setting_entry(name: str) -> str:
 
 
 def counters_page() -> str:
-    return COUNTERS + "".join(["\n## Of the engine\n\n", counters_table(ENGINE), "\n## Of the worker\n\n", counters_table(WORKER)])
+    parts = [
+        COUNTERS,
+        "\n## Of the engine\n\n",
+        counters_table(ENGINE),
+        "\n## Of the worker\n\n",
+        counters_table(WORKER),
+        "\n## Histograms\n",
+    ]
+    for histogram in HISTOGRAMS:
+        parts.append(f"\n`{histogram.name}`: {histogram.help}.\n\n")
+        parts.append(counters_table(histogram.fields))
+    return "".join(parts)
 
 
 def counters_table(fields: tuple[Field, ...]) -> str:
     rows = [f"| `{field.name}` | {field.kind} | {field.unit} | {field.help} |\n" for field in fields]
     return "| name | kind | unit | meaning |\n|---|---|---|---|\n" + "".join(rows)
+
+
+STATS_PARTS = (
+    ("The server", "", fields.SERVER, ()),
+    ("All of it together", "total.", fields.RESOURCES, ("what all workers counted, those before them included",)),
+    ("Each worker process", "workers[].", {**fields.WORKER, **fields.RESOURCES}, ("what this process has counted",)),
+    ("Each slot", "slots[].", fields.SLOT, ("what all its processes have counted, the dead ones too",)),
+    ("Each process", "processes[].", {**fields.PROCESS, **fields.RESOURCES}, ()),
+)
+
+
+def stats_page() -> str:
+    parts = [STATS]
+    for title, prefix, about, more in STATS_PARTS:
+        parts.append(f"\n## {title}\n\n| field | unit | meaning |\n|---|---|---|\n")
+        parts.extend(f"| `{prefix}{path}` | {unit} | {help} |\n" for path, (unit, help) in about.items())
+        parts.extend(f"| `{prefix}...` | | {what}: [counters.md](counters.md) |\n" for what in more)
+    return "".join(parts)
+
+
+def metrics_page() -> str:
+    return METRICS + "".join(metric_row(family) for family in metrics.families())
+
+
+def metric_row(family: metrics.Family) -> str:
+    names = ", ".join(f"`{name}`" for name in metrics.sample_names(family))
+    return f"| {names} | {family.kind} | {family.unit} | {family.help} |\n"
 
 
 def closing_page() -> str:

@@ -57,7 +57,7 @@ FLOORS = (
     ("app",),
     ("dispatch", "admission", "deciding", "front", "handover", "http", "lifespan", "worker", "server"),
     ("supervisor",),
-    ("bench", "doctor"),
+    ("bench", "doctor", "top"),
     ("cli", "commands", "__main__", "supervisor.__main__"),
 )
 FRONT_DOOR = ""  # unlimitedws/__init__.py exports lazily: it stands above all, and nothing may lean on it

@@ -85,6 +85,15 @@ def test_a_machine_that_tells_nothing_is_not_short(tmp_path: Path) -> None:
     assert Memory(tmp_path).read() == (0.0, 0.0)
 
 
+def test_what_is_left_is_that_of_the_machine_or_of_the_limit_whichever_is_less(tmp_path: Path) -> None:
+    assert machine(tmp_path / "no limit", used_percent=90).available_bytes() == 100_000 * 1024
+    near = machine(tmp_path / "near", cgroup="0::/app\n", app__memory_max=100 * MIB, app__memory_current=60 * MIB)
+    assert near.available_bytes() == 40 * MIB
+    far = machine(tmp_path / "far", used_percent=99, cgroup="0::/app\n", app__memory_max=100 * MIB, app__memory_current=60 * MIB)
+    assert far.available_bytes() == 10_000 * 1024
+    assert Memory(tmp_path / "nothing").available_bytes() is None
+
+
 def test_this_machine_is_read_as_psutil_reads_it() -> None:
     reading = Memory().read()
     assert reading.used >= psutil.virtual_memory().percent / 100 - 0.1

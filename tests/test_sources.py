@@ -9,7 +9,7 @@ import pytest
 
 from unlimitedws.config import DEFAULTS, Config
 from unlimitedws.errors import BadValue, ConfigError, UnknownSetting
-from unlimitedws.sources import load, parse
+from unlimitedws.sources import load, parse, traced
 
 
 @pytest.fixture
@@ -140,3 +140,10 @@ def test_a_switch_has_a_flag_for_each_side() -> None:
     config, sources = load({"reload": False}, {"UNLIMITEDWS_RELOAD": "yes"})
     assert (config.reload, sources["reload"]) == (False, "--no-reload")
     assert load({"reload": True}, {})[1]["reload"] == "--reload"
+
+
+def test_a_program_is_told_where_each_value_came_from() -> None:
+    config = Config(port=1, workers=2, threads=3)
+    traced_from = traced(config, {"workers": "--workers"}, ["threads"])
+    assert [traced_from[name] for name in ("port", "workers", "threads", "host")] == ["Config", "--workers", "keyword argument", "default"]
+    assert list(traced_from) == list(DEFAULTS)

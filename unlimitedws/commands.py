@@ -14,7 +14,9 @@ from typing import NoReturn
 
 from unlimitedws.config import DEFAULTS, Config, flag, kind, plain, settings, variable
 from unlimitedws.errors import ConfigError, UnknownSetting
-from unlimitedws.sources import APP_VARIABLE, CONFIG_VARIABLE, load
+from unlimitedws.sources import APP_VARIABLE, CONFIG_VARIABLE, load, parse_float
+
+ADMIN = f"{DEFAULTS['admin_host']}:{DEFAULTS['admin_port']}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ def serve(options: argparse.Namespace) -> int:
         raise ConfigError(f"which app? Name it as module:attribute (unlimitedws serve app:handlers), or set {APP_VARIABLE}")
     from unlimitedws.supervisor import Supervisor
 
-    Supervisor(app, config).run()
+    Supervisor(app, config, sources=sources).run()
     return 0
 
 
@@ -146,8 +148,25 @@ def table(config: Config, sources: Mapping[str, str]) -> str:
     return "\n".join(f"{name:<{widths[0]}}  {value:<{widths[1]}}  {source}" for name, value, source in rows)
 
 
+def top_arguments(into: argparse.ArgumentParser) -> None:
+    into.add_argument("address", nargs="?", default=ADMIN, metavar="ADDRESS", help=f"the admin port of the server (default: {ADMIN})")
+    into.add_argument("--every-s", default="1", metavar="SECONDS", help="time between two looks (default: 1)")
+    into.add_argument("--once", action="store_true", help="print one look, without rates, and end")
+
+
+def top(options: argparse.Namespace) -> int:
+    """Shows a server that runs until it is interrupted."""
+    every_s = parse_float(options.every_s)
+    if every_s is None or not 0.1 <= every_s <= 3600:
+        raise ConfigError(f"--every-s cannot be {options.every_s!r}; accepted: a number from 0.1 to 3600")
+    from unlimitedws import top
+
+    return top.run(options.address, every_s, once=options.once)
+
+
 COMMANDS = {
     "serve": Command(
         "serve an app with one worker process for each CPU", "unlimitedws serve APP [--setting VALUE ...]", serve_arguments, serve
     ),
+    "top": Command("show in the terminal what a server does, live", "unlimitedws top [ADDRESS] [--every-s SECONDS]", top_arguments, top),
 }

@@ -144,6 +144,10 @@ class Config:
     admin_port: int = setting(
         9000, "operations", "port of the stats endpoint; -1 switches it off", minimum=-1, maximum=65535, zero="any free port"
     )
+    admin_token_file: str = setting(
+        "", "operations", "file whose first line is the token that lets its bearer close connections through the stats endpoint",
+        empty="nobody can",
+    )  # fmt: skip
     log_level: str = setting("info", "operations", "least severe log line shown", choices=("debug", "info", "warning", "error"))
     log_format: str = setting("text", "operations", "log lines as text, or as json: one object a line", choices=("text", "json"))
     access_log: bool = setting(

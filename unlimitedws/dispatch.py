@@ -89,7 +89,7 @@ class Dispatch:
         hook = handlers.hook("on_message")
         if hook is not None and kind_of(hook) == "blocking":
             self._blocking.append(number)
-        return Endpoint(*(self._wrap(handlers, name) for name in CONNECTION_HOOKS))
+        return Endpoint(**{name: self._wrap(handlers, name) for name in CONNECTION_HOOKS})  # type: ignore[arg-type]  # no bool among them
 
     def _wrap(self, handlers: Handlers, name: str) -> Call | None:
         function = handlers.hook(name)

@@ -266,7 +266,8 @@ class Arriving:
 
     def heard(self, kind: bytes, payload: Any, fds: list[int]) -> None:
         if kind == b"B":
-            self.take(*payload, fds)
+            heard, rows = payload
+            self.take(heard, rows, fds)
         elif kind == b"P":
             # It follows every batch given before it, so those that it met there it meets here no more.
             self.engine.broadcast(payload.message, self.arrived(), text=payload.text)

@@ -44,6 +44,12 @@ class Memory:
         """The state now."""
         return Reading(max([machine(self.root), *map(used_of, self.limits)]), max(map(stalled, self.stalls)))
 
+    def available_bytes(self) -> int | None:
+        """What is left, of the machine's or of a cgroup's limit, whichever is less; None where the kernel does not tell."""
+        machine = table(self.root / "proc/meminfo").get("MemAvailable:")
+        known = [left for left in (machine, *map(left_of, self.limits)) if left is not None]
+        return min(known, default=None)
+
 
 def machine(root: Path) -> float:
     """The part of the machine's memory in use: what could not be had without swapping."""
@@ -54,10 +60,16 @@ def machine(root: Path) -> float:
 
 def used_of(cgroup: Limit) -> float:
     """The part of a cgroup's limit in use; 0 where it has none."""
+    limit, left = number(cgroup.limit), left_of(cgroup)
+    return 0.0 if not limit or left is None else (limit - left) / limit
+
+
+def left_of(cgroup: Limit) -> int | None:
+    """Bytes until a cgroup's limit; None where it has none."""
     limit, usage = number(cgroup.limit), number(cgroup.usage)
     if limit is None or usage is None or not 0 < limit < UNLIMITED:
-        return 0.0
-    return max(0, usage - table(cgroup.stat).get(cgroup.cache, 0)) / limit
+        return None
+    return limit - max(0, usage - table(cgroup.stat).get(cgroup.cache, 0))
 
 
 def stalled(file: Path) -> float:

@@ -21,7 +21,7 @@ from typing import Any, Self
 from unlimitedws.activation import passed
 from unlimitedws.app import App
 from unlimitedws.config import Config, adapt
-from unlimitedws.engine.counters import INDEX, ROW_BYTES
+from unlimitedws.engine.counters import FIELDS, ROW_BYTES
 from unlimitedws.handlers import Handlers
 from unlimitedws.listener import Listener, listen_at, resolve, tcp_listener, wanted
 from unlimitedws.place import Place, Systemd, Unix
@@ -95,7 +95,7 @@ class Server:
     @property
     def counters(self) -> dict[str, int]:
         """What the worker has counted: name to value of every field of `/stats`."""
-        return {name: self._row[index] for name, index in INDEX.items()}
+        return {field.name: self._row[index] for index, field in enumerate(FIELDS) if field.kind != "ring"}
 
     async def _serve_until_signalled(self) -> None:
         signalled = asyncio.Event()

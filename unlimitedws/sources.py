@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,12 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], file: str | No
         for name, (value, source) in layer.items():
             values[name], sources[name] = value, source
     return made(values, sources), sources
+
+
+def traced(config: Config, sources: Mapping[str, str], keywords: Iterable[str]) -> dict[str, str]:
+    """Where each setting of a program's `config` came from: its keyword arguments, what `load` said, or the Config itself."""
+    program = {name: "default" if getattr(config, name) == default else "Config" for name, default in DEFAULTS.items()}
+    return {**program, **sources, **dict.fromkeys(keywords, "keyword argument")}
 
 
 def made(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:

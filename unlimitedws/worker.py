@@ -16,7 +16,7 @@ from unlimitedws.config import Config
 from unlimitedws.dispatch import Dispatch
 from unlimitedws.engine import load
 from unlimitedws.engine.contract import TICKS_PER_S
-from unlimitedws.engine.counters import INDEX
+from unlimitedws.engine.counters import INDEX, LOOP_LAG
 from unlimitedws.expiry import Expiry
 from unlimitedws.farewell import Farewell
 from unlimitedws.front import Front
@@ -189,6 +189,15 @@ class Worker:
                 link.publish(message, text)
         return reached
 
+    def page(self, start: int, at_most: int) -> tuple[list[Any], int | None]:
+        """Some of these connections: see `Engine.page`. From the loop's own thread."""
+        found: tuple[list[Any], int | None] = ([], None) if self._engine is None else self._engine.page(start, at_most)
+        return found
+
+    def find(self, id: int) -> Any | None:
+        """The open connection with this id; from the loop's own thread."""
+        return None if self._engine is None else self._engine.find(id)
+
     def _expire(self, connection: Any) -> None:
         if self._engine is not None and connection.is_open:
             self._engine.expire(connection)
@@ -250,7 +259,9 @@ class Worker:
         row[INDEX["beat_ns"]] = time.monotonic_ns()
         row[INDEX["loop_lag_us"]] = lag_us
         row[INDEX["loop_lag_max_us"]] = max(lag_us, row[INDEX["loop_lag_max_us"]])
+        row[INDEX["cpu_us"]] = time.process_time_ns() // 1000
         row[INDEX["threads_busy"]] = self._pool.pending
+        LOOP_LAG.note(row, lag_us)
 
     async def _drain(self, code: int, reason: str, deadline: float) -> None:
         pause_s = max(self.config.drain_pause_s, POLL_S)

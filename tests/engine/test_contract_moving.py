@@ -238,7 +238,7 @@ def test_state_stays_with_the_old_object_and_is_not_kept_alive(pair: Any) -> Non
     source, target = pair()
     source.connect()
     source.only.state = "here"
-    ((fd, moved, connection),) = source.engine.depart(1)
+    ((fd, _moved, connection),) = source.engine.depart(1)
     assert connection.state == "here"
     source.engine.stay([fd])
     move(source, target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from unlimitedws.engine import counters
 from unlimitedws.wire.closing import Cause
 
@@ -20,5 +22,17 @@ def test_the_engine_writes_the_first_columns_and_every_cause_has_one() -> None:
 
 def test_every_column_says_what_it_is() -> None:
     for field in counters.FIELDS:
-        assert field.kind in ("counter", "gauge", "identity")
+        assert field.kind in ("counter", "gauge", "identity", "clock", "ring")
         assert field.help
+
+
+@pytest.mark.parametrize(
+    ("value", "bucket"), [(0, "1000"), (1_000, "1000"), (1_001, "2500"), (10_000_000, "10000000"), (10_000_001, "more")]
+)
+def test_a_value_is_counted_in_the_first_bucket_that_holds_it(value: int, bucket: str) -> None:
+    row = memoryview(bytearray(counters.ROW_BYTES)).cast("q")
+    counters.LOOP_LAG.note(row, value, 3)
+    assert {field.label: row[counters.INDEX[field.name]] for field in counters.LOOP_LAG.fields if row[counters.INDEX[field.name]]} == (
+        {bucket: 3, "sum": 3 * value} if value else {bucket: 3}
+    )
+    assert sum(row) == 3 + 3 * value

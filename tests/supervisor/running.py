@@ -130,6 +130,11 @@ class Running:
             with error:
                 return error.code, error.read().decode()
 
+    def headers(self, path: str) -> dict[str, str]:
+        """Of an answer of the admin endpoint."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as answer:
+            return dict(answer.headers)
+
     @property
     def stats(self) -> dict[str, Any]:
         stats: dict[str, Any] = json.loads(self.get("/stats")[1])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import random
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -14,13 +16,17 @@ import pytest
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import until
 from unlimitedws.supervisor import admin as module
-from unlimitedws.supervisor.admin import Admin, Answer, document, text
+from unlimitedws.supervisor.admin import Admin, Answer, Asked, document, text
 
 BIG = "x" * 2_000_000
 
 
 def fail() -> Answer:
     raise ZeroDivisionError("a defect")
+
+
+async def echo(asked: Asked) -> Answer:
+    return document(list(asked))
 
 
 ROUTES = {
@@ -36,7 +42,7 @@ def with_admin(conversation: Callable[[int, Admin], Awaitable[None]]) -> None:
 
     async def main() -> None:
         listener = socket.create_server(("127.0.0.1", 0))
-        admin = Admin(ROUTES)
+        admin = Admin(ROUTES, {"/things": echo})
         await admin.serve(listener)
         try:
             await asyncio.wait_for(conversation(listener.getsockname()[1], admin), 20)
@@ -85,6 +91,17 @@ def test_head_has_the_headers_of_get_and_no_body() -> None:
     with_admin(conversation)
 
 
+def test_no_answer_is_cached_or_guessed_at_or_loads_anything() -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        for path in ("/stats", "/healthz", "/nowhere"):
+            headers = (await says(port, get(path)))[1]
+            assert headers["Cache-Control"] == "no-store"
+            assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+
+    with_admin(conversation)
+
+
 def test_an_unknown_path_lists_those_that_there_are() -> None:
     async def conversation(port: int, _: Admin) -> None:
         status, _headers, body = await says(port, get("/metricz"))
@@ -110,11 +127,40 @@ def test_other_methods_are_405_and_told_what_is_allowed(method: str) -> None:
         (b"nonsense\r\n\r\n", "400 Bad Request"),
         (b"GET /stats HTTP/1.1\r\n\r\n", "400 Bad Request"),
         (b"GET /stats HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 20_000, "431 Request Header Fields Too Large"),
+        (bytes(range(256)) + b"\r\n\r\n", "400 Bad Request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "400 Bad Request"),
     ],
 )
 def test_what_is_no_request_is_refused(request_bytes: bytes, status: str) -> None:
     async def conversation(port: int, _: Admin) -> None:
         assert (await says(port, request_bytes))[0] == f"HTTP/1.1 {status}"
+
+    with_admin(conversation)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_bytes_come_the_next_client_is_answered(seed: int) -> None:
+    chance = random.Random(seed)
+    garbage = chance.choice([b"", b"GET ", b"GET /stats HTTP/1.1\r\n", b"GET /connections/"]) + chance.randbytes(chance.randrange(20_000))
+
+    async def conversation(port: int, _: Admin) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(garbage)
+        writer.write_eof()
+        with contextlib.suppress(ConnectionError):
+            await reader.read(-1)
+        writer.transport.abort()
+        assert (await says(port, get("/healthz")))[0] == "HTTP/1.1 200 OK"
+
+    with_admin(conversation)
+
+
+def test_a_service_hears_method_rest_query_and_authorization() -> None:
+    async def conversation(port: int, _: Admin) -> None:
+        request = b"DELETE /things/4/5?x=%20 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer y\r\n\r\n"
+        assert json.loads((await says(port, request))[2]) == ["DELETE", "4/5", "x=%20", "Bearer y"]
+        assert json.loads((await says(port, get("/things")))[2]) == ["GET", "", "", ""]
+        assert (await says(port, get("/thingsandmore")))[0] == "HTTP/1.1 404 Not Found"
 
     with_admin(conversation)
 
@@ -198,13 +244,14 @@ def test_stats_say_who_serves_what(run: Run) -> None:
     until(lambda: server.stats["total"]["closes"]["peer_closed"] == 1)
 
 
-def test_health_is_503_before_the_first_worker_is_ready_and_while_it_stops(run: Run) -> None:
+def test_it_is_not_ready_before_the_first_worker_is_and_from_the_moment_it_stops(run: Run) -> None:
     source = "import asyncio, os\n" + SLOW_START
     server = run(source=source, workers=1, stop_timeout_s=60, close_timeout_s=60)
-    assert server.get("/healthz") == (503, "no worker is ready\n")
+    assert server.get("/readyz") == (503, "no worker is ready\n")
+    assert server.get("/healthz") == (200, "ok\n")
     (server.folder / "go").touch()
     server.ready()
-    assert server.get("/healthz") == (200, "ok\n")
+    assert server.get("/readyz") == (200, "ready\n")
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute:
         mute.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -212,7 +259,8 @@ def test_health_is_503_before_the_first_worker_is_ready_and_while_it_stops(run: 
         )
         assert mute.recv(4096)
         server.signal(signal.SIGTERM)
-        until(lambda: server.get("/healthz")[0] == 503)
+        until(lambda: server.get("/readyz") == (503, "the server is stopping\n"))
+        assert server.get("/healthz") == (200, "ok\n")
     assert server.ends() == 0
 
 

@@ -39,10 +39,10 @@ def health(server: Running) -> int:
 def test_during_the_delay_nobody_is_ready_and_everybody_is_served(run: Run, engine_name: str) -> None:
     server = run(workers=2, drain_delay_s=300, health_path="/health", engine=engine_name).ready()
     client = server.connect()
-    assert (health(server), server.get("/healthz")[0]) == (200, 200)
+    assert (health(server), server.get("/readyz")[0]) == (200, 200)
     server.signal(signal.SIGTERM)
     server.says("not ready any more, and accepting for another 300 s")
-    assert server.get("/healthz")[0] == 503
+    assert server.get("/readyz")[0] == 503
     assert not server.stats["ready"]
     until(lambda: {health(server) for _ in range(8)} == {503})
     assert server.echoes()

@@ -149,9 +149,9 @@ def test_a_crash_loop_backs_off_and_ends_by_itself(run: Run) -> None:
     server.says(r"ended with exit code 7; next try in 0.4 s(.|\n)*next try in 0.4 s")
     pauses = re.findall(r"(?:next try|restarting) in ([\d.]+) s", server.log)
     assert pauses[:4] == ["0.1", "0.2", "0.4", "0.4"]
-    assert server.get("/healthz")[0] == 503
+    assert server.get("/readyz")[0] == 503
     (server.folder / "crash").unlink()
-    until(lambda: server.get("/healthz")[0] == 200)
+    until(lambda: server.get("/readyz")[0] == 200)
     assert server.echoes()
 
 
@@ -166,7 +166,7 @@ def test_on_start_that_fails_later_is_tried_again_instead_of_ending_the_server(r
     os.kill(server.workers()[0], signal.SIGKILL)
     server.says("the database is away")
     (server.folder / "away").unlink()
-    until(lambda: server.get("/healthz")[0] == 200)
+    until(lambda: server.get("/readyz")[0] == 200)
     assert server.echoes()
 
 

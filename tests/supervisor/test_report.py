@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from unlimitedws.engine.counters import FIELDS, INDEX
+from unlimitedws.engine.counters import FIELDS, HISTOGRAMS, INDEX, LOOP_LAG
 from unlimitedws.supervisor.report import add, columns, resources
 from unlimitedws.supervisor.sampler import Sample
 from unlimitedws.wire.closing import Cause
@@ -21,8 +21,19 @@ def test_every_counter_is_shown_under_its_name_and_closes_by_cause() -> None:
     shown = columns(row(messages_in=3, closes_drain=2))
     assert (shown["messages_in"], shown["closes"]["drain"]) == (3, 2)
     assert list(shown["closes"]) == list(Cause)
-    missing = {field.name for field in FIELDS if field.kind != "identity"} - set(shown) - {f"closes_{cause}" for cause in Cause}
-    assert missing == {"beat_ns", "advised_ns"}
+    assert {field.name for field in FIELDS if field.kind in ("counter", "gauge") and not field.family} <= set(shown)
+    for histogram in HISTOGRAMS:
+        assert list(shown[histogram.name]) == [*map(str, histogram.bounds), "more", "sum"]
+    assert not {"beat_ns", "advised_ns", "pid", "ring_noted"} & set(shown)
+
+
+def test_histograms_are_added_bucket_by_bucket() -> None:
+    one, other = row(), row()
+    LOOP_LAG.note(one, 10)
+    LOOP_LAG.note(other, 20)
+    LOOP_LAG.note(other, 99_000_000)
+    total = columns(add([one, other]))["loop_lag"]
+    assert (total["1000"], total["more"], total["sum"]) == (2, 1, 99_000_030)
 
 
 def test_counters_and_gauges_are_added_and_of_lags_the_largest_counts() -> None:

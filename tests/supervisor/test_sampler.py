@@ -43,6 +43,13 @@ def test_asking_often_does_not_sample_often(monkeypatch: pytest.MonkeyPatch) -> 
     assert taken == [os.getpid()]
 
 
+def test_where_sampling_takes_long_it_is_done_seldom() -> None:
+    taker = Sampler()
+    assert taker.pause_s == 1.0
+    taker.took_s = 0.2
+    assert taker.pause_s == 4.0
+
+
 def test_a_new_process_is_sampled_at_once_and_a_dead_one_is_forgotten() -> None:
     taker = Sampler()
     taker.sample([os.getpid()], at_most_every_s=60)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from unlimitedws.engine import closes
 from unlimitedws.engine.counters import FIELDS, INDEX, ROW_BYTES
 from unlimitedws.supervisor.stats_table import ROW_ITEMS, StatsTable, rows_for
+from unlimitedws.wire.closing import Cause
 
 # Forked children end without Python code that another thread could have left in the middle of something.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -71,6 +73,16 @@ def test_the_counters_of_the_dead_stay_and_their_gauges_do_not(table: StatsTable
     assert (totals[INDEX["messages_in"]], totals[INDEX["closes_drain"]]) == (30, 3)
     assert (totals[INDEX["connections_open"]], totals[INDEX["pid"]]) == (0, 0)
     assert not any(table.totals(0))
+
+
+def test_the_last_closes_of_the_dead_stay(table: StatsTable) -> None:
+    for id in (1, 2):
+        index = table.claim()
+        assert index is not None
+        closes.note(table.row(index), id, 0, 1006, Cause.PEER_RESET)
+        table.fold(index, slot=2)
+        assert closes.last(table.row(index)) == []
+    assert [close.id for close in closes.last(table.totals(2))] == [1, 2]
 
 
 def test_a_claimed_row_is_clean_whatever_was_written_after_its_end(table: StatsTable) -> None:

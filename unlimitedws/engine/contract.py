@@ -235,9 +235,10 @@ class Engine(Protocol):
 
     Made as `Engine(config, front, row, serial, call_soon, call_soon_threadsafe)`:
     config: the limits.  front: see `Front`.  row: a writable memoryview of format "q", one item for
-    each of `counters.FIELDS`, of which the engine writes `ENGINE_FIELDS`.  serial: this worker
-    process's number; ids are `serial << 40 | count`, count from 1.  call_soon(callback): run on the
-    loop's next turn.  call_soon_threadsafe: the same, from any thread."""
+    each of `counters.FIELDS`, of which the engine writes `ENGINE_FIELDS`, the histogram `MESSAGE_HANDLING` (at
+    the end of `run`) and the ring of closes (`closes.note`).  serial: this worker process's number; ids are
+    `serial << 40 | count`, count from 1.  call_soon(callback): run on the loop's next turn.
+    call_soon_threadsafe: the same, from any thread."""
 
     name: str
 
@@ -293,6 +294,14 @@ class Engine(Protocol):
 
     def connections(self) -> list[Any]:
         """A Connection object for each open connection, now."""
+
+    def page(self, start: int, at_most: int) -> tuple[list[Any], int | None]:
+        """Up to `at_most` open connections, and where the next page starts (None: there is none). start: 0, then that.
+
+        In the order of the table, which connections that come and go meanwhile do not change."""
+
+    def find(self, id: int) -> Any | None:
+        """The open connection with this id."""
 
     def drain(self, code: int, reason: str, at_most: int) -> int:
         """Closes up to `at_most` open connections politely, with Cause.DRAIN; how many connections of

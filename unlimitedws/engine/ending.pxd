@@ -15,6 +15,7 @@ cdef class Ending(Sender):
     cdef bint logs_access
 
     cdef int count_close(self, object cause) except -1
+    cdef int note_close(self, Entry* e, int code, object cause) except -1
     cdef int run_deferred(self) except -1
     cdef int tell(self, str name, object call, Pipe pipe) except -1
     cdef int settle(self) except -1

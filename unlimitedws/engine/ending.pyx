@@ -3,7 +3,7 @@
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from unlimitedws.engine cimport codec
 from unlimitedws.engine.connection cimport Connection
@@ -26,6 +26,14 @@ cdef class Ending(Sender):
     cdef int count_close(self, object cause) except -1:
         self.row[C_CLOSES + <int>CAUSE_NUMBER[cause]] += 1
         return 0
+
+    cdef int note_close(self, Entry* e, int code, object cause) except -1:
+        """Keeps it among the last closes: `closes.note`."""
+        cdef int64_t* place = self.ring + 1 + 2 * (self.ring[0] % RING_CLOSES)
+        place[0] = <int64_t>e.id
+        place[1] = <int64_t>(<uint64_t>self.now << 32 | <uint64_t>code << 16 | <uint64_t><int>CAUSE_NUMBER[cause])
+        self.ring[0] += 1
+        return self.count_close(cause)
 
     # ---- what waits until no handler is on the stack
 
@@ -181,7 +189,7 @@ cdef class Ending(Sender):
         cdef Connection connection = None
         cdef object hook = self.close_hooks[self.endpoint(e)]
         self.row[C_OPEN] -= 1
-        self.count_close(cause)
+        self.note_close(e, code, cause)
         if self.logs_access:
             self.offer(fd, e)  # so that the last words count
         if self.contexts:

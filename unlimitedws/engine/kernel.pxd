@@ -1,7 +1,7 @@
 """The system calls of the native engine, as C declares them."""
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 cdef extern from "sys/epoll.h" nogil:
@@ -81,11 +81,14 @@ cdef extern from "time.h" nogil:
     int clock_gettime(int clock, timespec* out)
     enum: CLOCK_MONOTONIC
 
-cdef inline uint32_t clock_ms() noexcept nogil:
-    """Milliseconds that wrap after 49 days: only differences mean anything."""
+cdef inline int64_t clock_ns() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
-    return <uint32_t>(<uint64_t>now.tv_sec * 1000 + <uint64_t>now.tv_nsec // 1000000)
+    return <int64_t>now.tv_sec * 1000000000 + now.tv_nsec
+
+cdef inline uint32_t clock_ms() noexcept nogil:
+    """Milliseconds that wrap after 49 days: only differences mean anything."""
+    return <uint32_t>(clock_ns() // 1000000)
 
 cdef extern from *:
     """

@@ -1,12 +1,12 @@
 """The engine: turns of the loop, accepting, frames in, holding and stalling."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from unlimitedws.engine.codec cimport Event, Reader
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.kernel cimport epoll_event, sockaddr_storage, socklen_t
 from unlimitedws.engine.moving cimport Moving
-from unlimitedws.engine.table cimport Entry
+from unlimitedws.engine.table cimport HANDLING_BOUNDS, Entry
 
 cdef enum:
     EVENTS = 512                    # contract.EVENTS_PER_BATCH
@@ -28,7 +28,9 @@ cdef class Engine(Moving):
     cdef Reader reader                  # of the connection at work, while it has none of its own
     cdef uint64_t message_limit
     cdef int drain_hand
+    cdef int64_t handling_bounds[HANDLING_BOUNDS]
 
+    cdef void note_handling(self, int64_t began_ns, int64_t handled) noexcept
     cdef int handle(self, uint64_t data, uint32_t events) except -1
     cdef int run_ready(self) except -1
     cdef int run_lines(self) except -1

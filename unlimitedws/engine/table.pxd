@@ -112,6 +112,10 @@ cdef enum:                  # columns of the stats row: counters.ENGINE
     C_BUFFERS
     C_CLOSES
 
+cdef enum:
+    HANDLING_BOUNDS = 17        # of counters.MESSAGE_HANDLING
+    RING_CLOSES = 64            # counters.RING_CLOSES
+
 
 cdef inline bint may_pause(Entry* e) noexcept:
     """Whether it is in a phase in which its reads may pause."""
@@ -125,6 +129,8 @@ cdef class Table:
     cdef object front, call_soon, call_soon_threadsafe
     cdef int64_t[::1] row_view
     cdef int64_t* row                   # this worker's row of the stats table
+    cdef int64_t* handling              # counters.MESSAGE_HANDLING in it
+    cdef int64_t* ring                  # the last closes in it (closes.py)
     cdef unsigned long thread
 
     cdef Entry* table

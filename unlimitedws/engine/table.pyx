@@ -36,6 +36,8 @@ if counters.ENGINE_FIELDS[:C_CLOSES] != (
     "queued_bytes", "handler_errors", "accept_pauses", "buffers_held",
 ):
     raise ImportError("the native engine was built for another layout of the stats table; reinstall unlimitedws")
+if (len(counters.MESSAGE_HANDLING.bounds), counters.RING_CLOSES) != (HANDLING_BOUNDS, RING_CLOSES):
+    raise ImportError("the native engine was built for other histograms or rings; reinstall unlimitedws")
 
 
 cdef void* reserve(size_t size) except NULL:
@@ -74,6 +76,8 @@ cdef class Table:
             raise ValueError(f"the stats row has {row.shape[0]} columns, not {len(counters.FIELDS)}")
         self.row_view = row
         self.row = &self.row_view[0]
+        self.handling = self.row + <int>counters.INDEX[counters.MESSAGE_HANDLING.fields[0].name]
+        self.ring = self.row + <int>counters.INDEX["ring_noted"]
         self.thread = this_thread()
         self.gate, self.secured, self.names = front.gate, {}, {}
         self.deferred, self.ready, self.routes = deque(), deque(), RouteTable()

@@ -1,6 +1,7 @@
-"""The admin endpoint: small answers about the server, over HTTP, on a port of its own.
+"""The admin endpoint: answers about the server, over HTTP, on a port of its own.
 
-Not for the open network: it answers whoever reaches it, which by default is this machine.
+Not for the open network: it answers whoever reaches it, which by default is this machine. Routes only read (GET and HEAD);
+what does more is a service, which looks at method and authorization itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import json
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,19 @@ JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
 
 
+NO_CONTENT_OF_OTHERS = "default-src 'none'; frame-ancestors 'none'"
+"""Content-Security-Policy of what is no page: a browser that shows it loads nothing for it."""
+
+
+class Asked(NamedTuple):
+    """What a service hears of a request. rest: the path behind the service's own.  query: undecoded."""
+
+    method: str
+    rest: str
+    query: str
+    authorization: str
+
+
 class Answer(NamedTuple):
     """What a client gets."""
 
@@ -35,6 +49,7 @@ class Answer(NamedTuple):
     content_type: str
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
+    policy: str = NO_CONTENT_OF_OTHERS
 
 
 def text(status: HTTPStatus, line: str, *headers: tuple[str, str]) -> Answer:
@@ -45,11 +60,16 @@ def document(value: object) -> Answer:
     return Answer(HTTPStatus.OK, JSON, json.dumps(value, indent=1).encode() + b"\n")
 
 
-class Admin:
-    """Answers GET and HEAD of the given routes: path without query to a function that makes the answer."""
+Service = Callable[[Asked], Awaitable[Answer]]
 
-    def __init__(self, routes: Mapping[str, Callable[[], Answer]]) -> None:
-        self.routes = routes
+
+class Admin:
+    """Answers GET and HEAD of the given routes: path without query to a function that makes the answer.
+
+    services: path to what answers any request for it, or for what lies below it."""
+
+    def __init__(self, routes: Mapping[str, Callable[[], Answer]], services: Mapping[str, Service] | None = None) -> None:
+        self.routes, self.services = routes, services or {}
         self.clients: set[asyncio.StreamWriter] = set()
 
     async def serve(self, listener: socket.socket) -> None:
@@ -91,7 +111,7 @@ class Admin:
         else:
             if request is None:
                 return
-            answer = self.answer(request)
+            answer = await self.answer(request)
         writer.transport.set_write_buffer_limits(0)  # drain() is to wait until all of it is sent
         writer.write(packed(connection, answer, head_only=request is not None and request.method == b"HEAD"))
         await writer.drain()
@@ -116,18 +136,30 @@ class Admin:
             while await reader.read(HEAD_BYTES):
                 pass
 
-    def answer(self, request: h11.Request) -> Answer:
-        path = request.target.split(b"?")[0].decode("latin-1")
-        make = self.routes.get(path)
-        if make is None:
-            return text(HTTPStatus.NOT_FOUND, f"no such path; there are: {' '.join(self.routes)}")
-        if request.method not in (b"GET", b"HEAD"):
-            return text(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD only", ("Allow", "GET, HEAD"))
+    async def answer(self, request: h11.Request) -> Answer:
+        path, _, query = request.target.decode("latin-1").partition("?")
+        make, service = self.routes.get(path), self.services.get("/" + path.split("/")[1] if "/" in path else path)
+        if make is None and service is None:
+            return text(HTTPStatus.NOT_FOUND, f"no such path; there are: {' '.join([*self.routes, *self.services])}")
+        if service is None and request.method not in (b"GET", b"HEAD"):
+            return not_allowed("GET, HEAD")
         try:
-            return make()
+            if make is not None:
+                return make()
+            assert service is not None
+            return await service(asked(request, path, query))
         except Exception:
             log.exception("the admin endpoint could not make %s", path)
             return text(HTTPStatus.INTERNAL_SERVER_ERROR, "this is a defect; the server's log has the traceback")
+
+
+def asked(request: h11.Request, path: str, query: str) -> Asked:
+    authorization = next((value for name, value in request.headers if name == b"authorization"), b"")
+    return Asked(request.method.decode(), path[1:].partition("/")[2], query, authorization.decode("latin-1"))
+
+
+def not_allowed(allowed: str) -> Answer:
+    return text(HTTPStatus.METHOD_NOT_ALLOWED, f"{allowed.replace(', ', ' and ')} only", ("Allow", allowed))
 
 
 def packed(connection: h11.Connection, answer: Answer, *, head_only: bool) -> bytes:
@@ -138,6 +170,9 @@ def packed(connection: h11.Connection, answer: Answer, *, head_only: bool) -> by
         ("Content-Type", answer.content_type),
         ("Content-Length", str(len(answer.body))),
         ("Cache-Control", "no-store"),
+        ("Content-Security-Policy", answer.policy),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Referrer-Policy", "no-referrer"),
         ("Connection", "close"),
         *answer.headers,
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -18,6 +19,10 @@ from unlimitedws.supervisor.order import Order
 
 STATUS_WAIT_S = 1.0
 """How long the template may take to report how a worker ended, before nobody can."""
+
+
+ASK_S = 2.0
+"""How long a worker may take to answer a question."""
 
 
 class Child:
@@ -42,6 +47,8 @@ class Child:
         self.doom = ""
         self.is_dead = False
         self.started_at = time.monotonic()
+        self.asked: dict[int, asyncio.Future[Message]] = {}
+        self.questions = itertools.count(1)
         self.ready_at: float | None = None
 
     def watch(self, pid: int, pidfd: int) -> None:
@@ -80,6 +87,16 @@ class Child:
     def cut(self) -> None:
         self.channel.send({"cut": True})
 
+    async def ask(self, question: Message, timeout_s: float = ASK_S) -> Message:
+        """The worker's answer (asking.py). Raises TimeoutError where there is none in time, as of one that hangs or is gone."""
+        number = next(self.questions)
+        self.asked[number] = answer = self.loop.create_future()
+        try:
+            self.channel.send({"ask": number, **question})
+            return await asyncio.wait_for(answer, timeout_s)
+        finally:
+            del self.asked[number]
+
     def signal(self, number: signal.Signals) -> None:
         """Sent through the pidfd: never to a stranger who got its pid."""
         if self.pidfd >= 0 and not self.ended.done():
@@ -113,6 +130,8 @@ class Child:
             self.on_draining(self)
         elif "handed_over" in message and self.handed_over is not None and not self.handed_over.done():
             self.handed_over.set_result(message["handed_over"])
+        elif "answer" in message and (asked := self.asked.get(message["answer"])) is not None and not asked.done():
+            asked.set_result(message)
 
     def fail(self, error: UnlimitedwsError | ProcessGone) -> None:
         if not self.ready.done():

@@ -194,7 +194,7 @@ class Fleet:
             self.loop.call_later(allowed_s + self.config.stop_timeout_s + STOP_GRACE_S, before.kill, "it did not stop in time")
         for retired in slot.retired:
             # One that has tried before, too: its successor died, and it still has what that did not take over.
-            if retired is before or retired.handed_over is not None and retired.handed_over.done() and not retired.handed_over.result():
+            if retired is before or (retired.handed_over is not None and retired.handed_over.done() and not retired.handed_over.result()):
                 retired.hand_over_to(child)
 
     # ---- what happens to workers

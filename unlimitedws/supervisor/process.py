@@ -14,6 +14,7 @@ and what it is told:
     {"cut": true}                    the same without waiting for anybody
     {"hand_over": true} + socket     give the connections to the worker at its other end, then stop with 1012
     {"take_over": true} + socket     take the connections of the worker at its other end
+    {"ask": number, ...}             about its connections: see asking.py
 
 SIGTERM is `stop`, a second one `cut`. SIGQUIT prints the stack of every thread. SIGINT is ignored: a terminal
 sends it to the whole group, and the supervisor decides. The end of the channel means that the supervisor is gone.
@@ -35,7 +36,7 @@ from unlimitedws.config import Config
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import Listening
-from unlimitedws.supervisor import failure, forking
+from unlimitedws.supervisor import asking, failure, forking
 from unlimitedws.supervisor.channel import Channel, Message
 from unlimitedws.supervisor.order import Order
 from unlimitedws.supervisor.stats_table import StatsTable
@@ -190,6 +191,8 @@ class WorkerProcess:
             self.worker.take_over(socket.socket(fileno=fds[0]))
         elif "leave" in message and self.worker is not None:
             self.worker.leave()
+        elif "ask" in message:
+            self.channel.send(asking.answer(message, self.worker))
 
     async def hand_over(self, sock: socket.socket) -> None:
         if self.worker is None or self.stopping.is_set():

@@ -16,7 +16,9 @@ from typing import Any
 EVERY_S = 5.0
 """Between two samples while nobody asks."""
 AT_MOST_EVERY_S = 1.0
-"""... and while somebody does."""
+"""... and while somebody does; and"""
+AT_MOST_PART = 0.05
+"""... never for a larger part of the time than this: with 128 workers the page tables alone take a tenth of a second."""
 
 KIB = 1024
 
@@ -39,16 +41,23 @@ class Sampler:
         self.samples: dict[int, Sample] = {}
         self.processes: dict[int, Any] = {}  # pid -> psutil.Process, which remembers its CPU time
         self.taken_at = float("-inf")
+        self.took_s = 0.0
 
-    def sample(self, pids: Iterable[int], at_most_every_s: float = AT_MOST_EVERY_S) -> dict[int, Sample]:
-        """Samples of these processes by pid, without those that are gone; not older than `at_most_every_s`."""
+    @property
+    def pause_s(self) -> float:
+        """How old samples may be before new ones are taken."""
+        return max(AT_MOST_EVERY_S, self.took_s / AT_MOST_PART)
+
+    def sample(self, pids: Iterable[int], at_most_every_s: float | None = None) -> dict[int, Sample]:
+        """Samples of these processes by pid, without those that are gone; not older than `at_most_every_s` (or `pause_s`)."""
         pids = set(pids)
         now = time.monotonic()
-        if now - self.taken_at >= at_most_every_s or not pids <= self.processes.keys():
+        if now - self.taken_at >= (self.pause_s if at_most_every_s is None else at_most_every_s) or not pids <= self.processes.keys():
             self.taken_at = now
             self.follow(pids)
             taken = {pid: self.take(pid) for pid in pids}
             self.samples = {pid: sample for pid, sample in taken.items() if sample is not None}
+            self.took_s = time.monotonic() - now
         return self.samples
 
     def follow(self, pids: set[int]) -> None:

@@ -4,7 +4,7 @@ A memfd, mapped by the supervisor and by each worker; it survives a fork, an exe
 them. Its layout, in native 64-bit integers:
 
     header                 MAGIC, version, checksum of the column names, sizes
-    one row per slot       the totals of the slot's dead processes (counters only)
+    one row per slot       the totals of the slot's dead processes (counters, and the last closes)
     one row per process    written by the worker that holds it, read by the supervisor
 
 A row has `counters.FIELDS` as its columns and is padded to whole cache lines, so that no two workers
@@ -18,7 +18,7 @@ import os
 import zlib
 from array import array
 
-from unlimitedws.engine import counters
+from unlimitedws.engine import closes, counters
 
 MAGIC = int.from_bytes(b"unlimws\0", "little")
 VERSION = 1
@@ -79,10 +79,11 @@ class StatsTable:
         return free
 
     def fold(self, index: int, slot: int) -> None:
-        """Adds a dead process's counters to its slot's totals, drops its gauges, frees its row."""
+        """Adds a dead process's counters and last closes to its slot's, drops its gauges, frees its row."""
         row, totals = self.row(index), self.totals(slot)
         for i in COUNTERS:
             totals[i] += row[i]
+        closes.inherit(row, totals)
         self._wipe(index)
         self.claimed.discard(index)
 

@@ -17,8 +17,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
-from http import HTTPStatus
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,15 @@ from unlimitedws import logs, requirements
 from unlimitedws.config import Config, adapt
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import name_of
-from unlimitedws.supervisor.admin import Admin, Answer, document, text
+from unlimitedws.sources import traced
+from unlimitedws.supervisor.admin import Admin
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.departure import depart
 from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
+from unlimitedws.supervisor.endpoints import endpoints, services
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.given import Given
+from unlimitedws.supervisor.history import History
 from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
 from unlimitedws.supervisor.notify import Notifier
 from unlimitedws.supervisor.progress import Progress
@@ -56,11 +58,13 @@ class Supervisor:
 
     app: Handlers, a mapping of paths to Handlers, or "module:attribute". Only in the last form can a reload get
     fresh code: it is imported in a process of its own, once for each reload.
-    config, settings: a Config, or its fields as keywords; keywords win. Raises BadValue, UnknownSetting."""
+    config, settings: a Config, or its fields as keywords; keywords win.  sources: where the values of `config` came
+    from, for /config. Raises BadValue, UnknownSetting."""
 
-    def __init__(self, app: Given, config: Config | None = None, **settings: Any) -> None:
+    def __init__(self, app: Given, config: Config | None = None, *, sources: Mapping[str, str] | None = None, **settings: Any) -> None:
         self.app = app
         self.config = adapt(config, settings)
+        self.sources = traced(self.config, sources or {}, settings)
         self.crash: BaseException | None = None
 
     def run(self) -> None:
@@ -146,10 +150,11 @@ class Supervisor:
             log.warning("reload needs the app as 'module:attribute'; this one was imported by the program itself")
 
     async def open_admin(self, listener: socket.socket, report: Report) -> Admin:
-        admin = Admin({"/stats": lambda: document(report.document()), "/healthz": lambda: health(report)})
+        history = History(report, EVERY_S)
+        admin = Admin(endpoints(report, history, self.config, self.sources), services(self.fleet, self.config))
         await admin.serve(listener)
-        self.tasks.start(sample_now_and_then(report))
-        log.info("stats on http://%s/stats", name_of(listener))
+        self.tasks.start(look_now_and_then(history))
+        log.info("dashboard and stats on http://%s/", name_of(listener))
         return admin
 
     def take_signals(self) -> None:
@@ -197,13 +202,7 @@ def signals_restored() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def health(report: Report) -> Answer:
-    if report.is_ready:
-        return text(HTTPStatus.OK, "ok")
-    return text(HTTPStatus.SERVICE_UNAVAILABLE, "no worker is ready")
-
-
-async def sample_now_and_then(report: Report) -> None:
+async def look_now_and_then(history: History) -> None:
     while True:
-        report.sample()
+        history.look()
         await asyncio.sleep(EVERY_S)

@@ -11,7 +11,7 @@ from codecs import getincrementaldecoder
 from typing import Literal, NamedTuple
 
 from wsproto.extensions import Extension
-from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, ParseFailed, RsvBits
+from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, ParseFailed, RsvBits, XorMaskerSimple
 
 from unlimitedws.wire.closing import INVALID_DATA, NO_STATUS, PROTOCOL_ERROR, TOO_BIG, Cause, may_be_sent
 from unlimitedws.wire.deflate import most_packed
@@ -210,7 +210,7 @@ class Reader:
         """What it is in the middle of: a message, a frame, and bytes of the frame at work (masked) or of the next head."""
         message = None if self._message is None else self._message.begun()
         frames, frame = self._frames, None
-        if (header := frames.header) is not None and frames.masker is not None:
+        if (header := frames.header) is not None and isinstance(frames.masker, XorMaskerSimple):
             first = header.fin << 7 | (RSV1 if header.rsv.rsv1 else 0) | int(header.opcode)
             frame = Frame(first, header.payload_len - frames.payload_consumed, bytes(frames.masker._masking_key))
         return message, frame, bytes(frames.buffer.buffer)

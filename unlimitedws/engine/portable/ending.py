@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from errno import ECONNRESET, EPIPE
 
+from unlimitedws.engine import closes
 from unlimitedws.engine.portable.connection import Connection
 from unlimitedws.engine.portable.core import Core
 from unlimitedws.engine.portable.pipe import Pipe
@@ -245,6 +246,7 @@ class Ending(Core):
         hook = self._close_hooks[self.endpoint(fd)]
         self._open -= 1
         self.count(close.cause)
+        closes.note(self.row, self.table.ids[fd], int(self.now * 1000), close.code, close.cause)
         self._closing.pop(fd, None)
         connection = self.existing(fd)
         if fd in self.meters:

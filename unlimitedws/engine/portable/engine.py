@@ -10,6 +10,7 @@ from threading import get_ident
 from typing import Any
 
 from unlimitedws.engine.contract import EVENTS_PER_BATCH, Front
+from unlimitedws.engine.counters import MESSAGE_HANDLING
 from unlimitedws.engine.portable.accepting import Acceptor
 from unlimitedws.engine.portable.connection import Connection, Message, pack_message
 from unlimitedws.engine.portable.core import Hook
@@ -60,6 +61,7 @@ class Engine(Moving):
         self._running = True
         self._scheduled = False
         began = self.now = time.monotonic()
+        handled = self._messages_in
         try:
             for _ in range(MAX_BATCHES):
                 if not self._run_batch():
@@ -68,7 +70,13 @@ class Engine(Moving):
                 if self.now - began >= MAX_TURN_S:
                     break
         finally:
+            self._note_handling(began, self._messages_in - handled)
             self._end_turn()
+
+    def _note_handling(self, began: float, handled: int) -> None:
+        """Counts the messages of a turn in `MESSAGE_HANDLING`, each with an equal part of its time."""
+        if handled:
+            MESSAGE_HANDLING.note(self.row, int((time.monotonic() - began) * 1e9) // handled, handled)
 
     def _run_batch(self) -> bool:
         if self._ready or self._unstalled:
@@ -261,6 +269,13 @@ class Engine(Moving):
 
     def connections(self) -> list[Connection]:
         return [self.connection(fd) for fd in self._open_rows()]
+
+    def page(self, start: int, at_most: int) -> tuple[list[Connection], int | None]:
+        rows = [fd for fd in self._open_rows() if fd >= start]
+        return [self.connection(fd) for fd in rows[:at_most]], rows[at_most] if len(rows) > at_most else None
+
+    def find(self, id: int) -> Connection | None:
+        return next((self.connection(fd) for fd in self._open_rows() if self.table.ids[fd] == id), None)
 
     def drain(self, code: int, reason: str, at_most: int) -> int:
         payload = pack_close(code, reason)

@@ -51,7 +51,8 @@ class Moving(Reading):
     def depart(self, at_most: int, *, objects: bool = False) -> list[tuple[int, Moved, Connection | None]]:
         self.now = time.monotonic()
         self.output.flush_dirty()
-        phases, found = self.table.phases, []
+        phases = self.table.phases
+        found: list[tuple[int, Moved, Connection | None]] = []
         for fd in range(self._departing_hand, len(phases)):
             if not self._may_depart(fd):
                 continue

@@ -1,0 +1,58 @@
+"""What the whole server counted in the last half hour, so that a page that is opened now can show it.
+
+One short array for each look, ~0.6 KB; of each worker nothing is kept: a page draws these from when it was opened.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from typing import NamedTuple
+
+from unlimitedws.engine import counters
+from unlimitedws.supervisor.report import Document, Report, add, columns, resources
+from unlimitedws.supervisor.room import KERNEL_BYTES
+
+KEEP_S = 1800.0
+
+
+class Look(NamedTuple):
+    """The server at one time. row: the sum of all its workers', those before them included, without the ring of closes."""
+
+    time: float
+    uptime_s: float
+    restarts: int
+    resources: Document
+    row: tuple[int, ...]
+
+
+class History:
+    """every_s: how often `look` is called; it decides how many are kept."""
+
+    def __init__(self, report: Report, every_s: float) -> None:
+        self.report = report
+        self.looks: deque[Look] = deque(maxlen=int(KEEP_S / every_s))
+
+    def look(self) -> None:
+        """Keeps how things are now."""
+        report = self.report
+        samples = report.sample()
+        row = add(report.sums(report.children()).values())[: -len(counters.RING)]
+        restarts = sum(slot.restarts for slot in report.fleet.slots)
+        self.looks.append(Look(time.time(), report.uptime_s, restarts, resources(samples.values()), tuple(row)))
+
+    def document(self) -> Document:
+        """The looks, the earliest first, in the words of /stats."""
+        return {"history": [self.told(look) for look in self.looks]}
+
+    def told(self, look: Look) -> Document:
+        total = {**columns(look.row), **look.resources}
+        return {
+            "time": round(look.time, 3),
+            "uptime_s": look.uptime_s,
+            "pid": os.getpid(),
+            "restarts": look.restarts,
+            "kernel_memory_bytes": KERNEL_BYTES * (total["connections_open"] + total["handshakes_pending"]),
+            "total": total,
+        }
