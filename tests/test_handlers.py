@@ -22,11 +22,13 @@ def handlers() -> Handlers:
 
 
 def test_a_missing_hook_is_none(handlers: Handlers) -> None:
-    assert [handlers.hook(name) for name in HOOKS] == [None] * 7
+    assert [handlers.hook(name) for name in HOOKS] == [None] * 9
 
 
 def test_the_hooks_are_those_of_the_manual() -> None:
-    assert list(HOOKS) == ["on_upgrade", "on_connect", "on_message", "on_close", "on_drain", "on_start", "on_stop"]
+    assert list(HOOKS) == [
+        "on_upgrade", "on_connect", "on_message", "on_close", "on_drain", "on_handover", "on_resume", "on_start", "on_stop",
+    ]  # fmt: skip
 
 
 def test_a_decorated_function_becomes_the_hook_and_stays_itself(handlers: Handlers) -> None:

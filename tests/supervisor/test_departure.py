@@ -154,9 +154,24 @@ def test_progress_is_told_while_clients_are_left(run: Run) -> None:
         assert server.ends() == 0
 
 
-def test_clients_of_a_reload_are_asked_back_with_1012(run: Run) -> None:
-    server = run(workers=1).ready()
+NEVER_DONE = """
+import asyncio
+from unlimitedws import Handlers
+
+handlers = Handlers()
+
+@handlers.on_message
+async def work(conn, message):
+    conn.send("begun")
+    await asyncio.Event().wait()
+"""
+
+
+def test_clients_that_a_reload_cannot_move_are_asked_back_with_1012(run: Run, engine_name: str) -> None:
+    server = run(source=NEVER_DONE, workers=1, engine=engine_name, handover_timeout_s=0.1, stop_timeout_s=2).ready()
     client = server.connect()
+    client.send("?")
+    assert client.recv(timeout=20) == "begun"
     server.signal(signal.SIGHUP)
     with pytest.raises(ConnectionClosed) as closed:
         client.recv(timeout=20)

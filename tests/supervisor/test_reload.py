@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 from tests.certificates import Authority
 from tests.supervisor.conftest import Run
@@ -45,25 +46,84 @@ def rewrite(server: Running, source: str) -> None:
     (server.folder / "app.py").write_text(source)
 
 
-def test_sighup_brings_fresh_code_to_every_slot_and_closes_old_clients_with_1012(run: Run, engine_name: str) -> None:
+def test_sighup_brings_fresh_code_to_every_slot_and_closes_nobody(run: Run, engine_name: str) -> None:
     server = run(source=version(1), workers=2, engine=engine_name).ready()
-    client = server.connect()
-    assert answer(server) == "version 1"
+    clients = [server.connect() for _ in range(6)]
+    for client in clients:
+        client.send("?")
+    assert {client.recv(timeout=10) for client in clients} == {"version 1"}
     before = server.workers()
     rewrite(server, version(2))
     server.signal(signal.SIGHUP)
     server.says("reloaded app:handlers")
     server.successors(*before, workers=2)
     assert {answer(server) for _ in range(8)} == {"version 2"}
-    with pytest.raises(ConnectionClosed) as closed:
-        client.recv(timeout=10)
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 1012
     until(lambda: not any(is_alive(pid) for pid in before))
+    for client in clients:
+        client.send("?")
+    assert {client.recv(timeout=10) for client in clients} == {"version 2"}
     stats = server.stats
     assert (stats["reloads"], stats["restarts"]) == (1, 0)
-    assert stats["total"]["closes"]["drain"] == 1
+    assert stats["total"]["connections_open"] == 6
+    assert stats["total"]["closes"]["drain"] == 0
     assert len([process for process in stats["processes"] if process["role"] == "template"]) == 1
+
+
+COUNTING = """
+from unlimitedws import Handlers
+
+handlers = Handlers()
+
+@handlers.on_connect
+def connect(conn):
+    if not conn.resumed:
+        conn.state = 0
+
+@handlers.on_message
+async def count(conn, message):
+    conn.state += 1
+    conn.send(f"{conn.state}")
+"""
+
+
+def test_state_outlives_many_reloads(run: Run, engine_name: str) -> None:
+    server = run(source=COUNTING, workers=2, engine=engine_name).ready()
+    clients = [server.connect() for _ in range(3)]
+    for number in range(1, 6):
+        for client in clients:
+            client.send("?")
+        assert [client.recv(timeout=10) for client in clients] == [f"{number}"] * 3
+        server.signal(signal.SIGHUP)
+        until(lambda number=number: server.stats["reloads"] == number)  # type: ignore[misc]
+
+
+def test_what_cannot_move_is_closed_with_1012(run: Run, tmp_path: Path, engine_name: str) -> None:
+    authority = Authority(tmp_path)
+    chain, key = authority.issue("localhost")
+    server = run(source=version(1), certfile=chain, keyfile=key, workers=1, engine=engine_name).ready()
+    url = f"wss://127.0.0.1:{server.port}/"
+    context = authority.client_context()
+    context.check_hostname = False
+    with connect(url, ssl=context, open_timeout=10, close_timeout=5) as client:
+        server.signal(signal.SIGHUP)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=20)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+
+
+def test_a_client_that_talks_all_the_time_misses_nothing(run: Run, engine_name: str) -> None:
+    server = run(workers=2, engine=engine_name).ready()
+    clients = [server.connect() for _ in range(4)]
+    sent = 0
+    for reload in range(1, 4):
+        server.signal(signal.SIGHUP)
+        while server.stats["reloads"] < reload:
+            for client in clients:
+                client.send(f"{sent}")
+            sent += 1
+    for client in clients:
+        assert [client.recv(timeout=10) for _ in range(sent)] == [f"{number}" for number in range(sent)]
 
 
 def test_the_port_is_open_all_through_a_reload(run: Run) -> None:

@@ -28,5 +28,5 @@ def test_a_reason_holds_123_bytes() -> None:
 
 def test_the_order_of_causes_is_part_of_the_stats_layout() -> None:
     assert list(Cause)[:3] == ["peer_closed", "app_closed", "app_aborted"]
-    assert list(Cause)[-3:] == ["expired", "rate", "tls_error"]
-    assert len(Cause) == 22
+    assert list(Cause)[-3:] == ["rate", "tls_error", "not_resumed"]
+    assert len(Cause) == 23

@@ -38,7 +38,7 @@ The guarantees, each tested on both engines (tests/engine):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -241,6 +241,8 @@ class Engine(Protocol):
     call_soon_threadsafe: the same, from any thread."""
 
     name: str
+    departing: Mapping[int, int]
+    """Descriptors of the connections that depart, with what they were."""
 
     def fileno(self) -> int:
         """The epoll descriptor: readable when `run` has something to do."""

@@ -18,9 +18,9 @@ from unlimitedws.engine.table cimport *
 
 from unlimitedws.engine.moved import Meter as MovedMeter
 from unlimitedws.engine.moved import Moved, Tokens
-from unlimitedws.wire import closing
+from unlimitedws.wire import closing, frames
 from unlimitedws.wire.closing import Cause
-from unlimitedws.wire.frames import PONG, Begun, Frame, pack_frame, unmask
+from unlimitedws.wire.frames import Begun, Frame, pack_frame, unmask
 from unlimitedws.wire.replay import replay, rotated
 
 
@@ -140,7 +140,7 @@ cdef class Moving(Clock):
             segment = &e.more.output.segments[(e.more.output.first + i) & (e.more.output.room - 1)]
             parts.append(segment.data[:segment.size])
         if e.more.pong_waits:
-            parts.append(pack_frame(PONG, (<uint8_t*>e.more.pong)[:e.more.pong_size]))
+            parts.append(pack_frame(frames.PONG, (<uint8_t*>e.more.pong)[:e.more.pong_size]))
         return b"".join(parts)
 
     def departed(self, fds):

@@ -60,8 +60,8 @@ class Cause(StrEnum):
     HANDLER_ERROR = "handler_error", "a handler raised (1011)"
     EXPIRED = "expired", "what let the connection in has run out (1008)"
     RATE = "rate", "more messages or bytes a second than allowed (1008)"
-    NOT_RESUMED = "not_resumed", "what a reload had to bring along for it was lost (1012)"
     TLS_ERROR = "tls_error", "the TLS handshake or a TLS record failed"
+    NOT_RESUMED = "not_resumed", "what a reload had to bring along for it was lost (1012)"
 
 
 @dataclass(frozen=True, slots=True)
