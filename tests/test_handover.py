@@ -18,9 +18,11 @@ from tests.conftest import ENGINES
 from tests.peer import Peer
 from tests.peer import request as upgrade_request
 from tests.serving import WAIT_S, Served, eventually, head, masked, served, upgrade
+from unlimitedws.engine.moved import Moved
 from unlimitedws.errors import AppInvalid
 from unlimitedws.functions import blocking
 from unlimitedws.handlers import Handlers
+from unlimitedws.handover import Luggage, written
 from unlimitedws.wire.closing import SERVICE_RESTART
 
 
@@ -318,6 +320,32 @@ def test_broadcasts_of_both_sides_reach_everybody_once(engine_name: str, other_e
             raw.is_upgraded, raw.head = True, b"read"
             eventually(lambda raw=raw: raw.read() is None or len(raw.messages) >= len(expected))
             assert sorted(map(str, raw.messages)) == expected
+
+
+def test_who_lost_the_giver_lets_go_of_what_it_gave(engine_name: str) -> None:
+    """The giver goes on with a batch that nobody could acknowledge any more; so must its copies here be closed."""
+    with served(echoing(), engine=engine_name) as new:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        client, connection = socket.socketpair()
+        with ours, client, connection:
+            memory = written((0, [(Moved(1, "/"), Luggage())]))
+            socket.send_fds(ours, [b"B"], [memory, connection.fileno()])
+            socket.close(memory)
+        new.call(lambda: new.server.worker.take_over(theirs))
+        eventually(lambda: all(each.ended.done() for each in new.server.worker._arriving))
+        assert new.counters["connections_open"] == 0
+
+
+def test_what_was_published_is_not_kept_for_ever(engine_name: str, other_engine: str) -> None:
+    with two(Handlers(), Handlers(), engine_name, other_engine) as (old, new), old.client() as client:
+        eventually(lambda: old.counters["connections_open"] == 1)
+        assert hand_over(old, new)
+        (arriving,) = new.server.worker._arriving
+        eventually(lambda: arriving.is_complete)
+        for number in range(10):
+            new.server.worker.broadcast(f"{number}")
+        assert [client.recv(timeout=WAIT_S) for _ in range(10)] == [f"{number}" for number in range(10)]
+        assert arriving.publications == []
 
 
 def test_a_link_that_dies_afterwards_harms_nobody(engine_name: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,15 +2,16 @@
 
 The old worker gives its connections in batches: descriptors by SCM_RIGHTS, their rows (`engine.moved`) and the app's own
 state beside them. Each batch is acknowledged, and that is the commit point: before it the old worker can go on with them as
-if nothing had been (its successor died), after it they are the new one's. The new worker acknowledges before it handles
-anything of them, so no message is handled twice.
+if nothing had been (its successor died), after it they are the new one's. The new worker acknowledges before it touches
+them, and lets go of them where it cannot, so no connection is served twice.
 
 Packets of the socket (SOCK_SEQPACKET): one byte says what it is; what comes with it lies in a memfd, whose size no
 packet limits.
 
     B  a batch: a memfd with its rows, then the connections' descriptors
     P  a publication of either side to everybody: a memfd with it
-    A  the batch has been taken over
+    A  the batch is taken over
+    E  no more connections come
 
 A broadcast meets connections on both sides. What one side publishes the other repeats, each for those it has; of a batch
 that was on its way meanwhile the taker counts what its giver had heard (`heard`), and delivers the rest.
@@ -71,15 +72,16 @@ class Link:
         sock.setblocking(False)
         self.loop.add_reader(sock.fileno(), self.readable)
 
-    def send(self, kind: bytes, payload: Any = None, descriptors: Sequence[int] = ()) -> None:
-        """Sends a packet, or queues it where the socket is full; the descriptors have to stay open until it is answered."""
-        memory = -1 if payload is None else written(payload)
+    def send(self, kind: bytes, payload: Any = None, descriptors: Sequence[int] = ()) -> bool:
+        """Sends a packet, or queues it where the socket is full; the descriptors have to stay open until it is answered.
+
+        False: the other end is gone. Raises OSError where no descriptor is left for the memfd."""
         if self.sock.fileno() < 0:
-            if memory >= 0:
-                os.close(memory)
-            return
+            return False
+        memory = -1 if payload is None else written(payload)
         self.waiting.append((kind, memory, [*([memory] if memory >= 0 else []), *descriptors]))
         self.flush()
+        return self.sock.fileno() >= 0
 
     def flush(self) -> None:
         while self.waiting:
@@ -171,6 +173,7 @@ class Leaving:
             if batch:
                 await self.give(batch)
             elif self.is_halted or not self.engine.held() or self.loop.time() >= deadline:
+                self.link.send(b"E")
                 return True
             else:
                 await asyncio.sleep(POLL_S)
@@ -217,6 +220,11 @@ class Leaving:
                 return None
         return Luggage(pickled(connection, state), self.expiry.of(connection))
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the other worker is gone, which after the handover means nothing bad."""
+        return self.is_lost
+
     def publish(self, message: Any, text: bool | None) -> None:
         """A broadcast of this worker, for those that the other has."""
         publication = Publication(bytes(message) if not isinstance(message, str) else message, text)
@@ -260,7 +268,9 @@ class Arriving:
     ) -> None:  # fmt: skip
         self.engine, self.app, self.endpoints, self.expiry, self.nobody = engine, app, endpoints, expiry, nobody
         self.ended = asyncio.get_running_loop().create_future()
-        self.publications: list[Publication] = []  # of this side, since the handover began
+        self.is_complete = False
+        self.publications: list[Publication] = []  # of this side, that the other has perhaps not heard yet
+        self.heard_by_other = 0  # those before them
         self.taken: set[int] = set()  # ids of what has come
         self.link = Link(sock, self.heard, self.end)
 
@@ -271,6 +281,9 @@ class Arriving:
         elif kind == b"P":
             # It follows every batch given before it, so those that it met there it meets here no more.
             self.engine.broadcast(payload.message, self.arrived(), text=payload.text)
+        elif kind == b"E":
+            self.is_complete = True
+            self.publications.clear()
 
     def arrived(self) -> list[Any]:
         """The connections that have come, and are still open."""
@@ -278,19 +291,24 @@ class Arriving:
 
     def take(self, heard: int, rows: list[tuple[Moved, Luggage]], fds: list[int]) -> None:
         taken = []
+        if not self.link.send(b"A"):  # the old worker goes on with them: only the copies of their descriptors are closed
+            for fd in fds:
+                os.close(fd)
+            return
         for fd, (moved, luggage) in zip(fds, rows, strict=True):
             endpoint = self.nobody if moved.path is None else self.endpoint_of(moved.path)
             try:
                 self.engine.adopt(fd, moved, endpoint)
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 log.error("connection %d could not be taken over and is cut: %s", moved.id, error)
                 os.close(fd)
                 continue
             if moved.path is not None:
                 taken.append((fd, luggage, endpoint))
             self.taken.add(moved.id)
-        self.link.send(b"A")
-        for publication in self.publications[heard:]:
+        del self.publications[: heard - self.heard_by_other]
+        self.heard_by_other = heard
+        for publication in self.publications:
             self.engine.broadcast(publication.message, [self.engine.connection_at(fd) for fd, _, _ in taken], text=publication.text)
         for fd, luggage, endpoint in taken:
             self.welcome(fd, luggage, endpoint)
@@ -331,13 +349,21 @@ class Arriving:
         except BaseException as error:
             self.engine.fail(connection, name, error)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the old worker is gone."""
+        return self.ended.done()
+
     def publish(self, message: Any, text: bool | None) -> None:
         """A broadcast of this worker, for those that the old one still has."""
         publication = Publication(bytes(message) if not isinstance(message, str) else message, text)
-        self.publications.append(publication)
+        if not self.is_complete:
+            self.publications.append(publication)
         self.link.send(b"P", publication)
 
     def end(self) -> None:
         self.link.close()
+        self.publications.clear()
+        self.taken.clear()
         if not self.ended.done():
             self.ended.set_result(None)

@@ -185,8 +185,9 @@ class Worker:
             return 0
         reached: int = self._engine.broadcast(message, connections, text=text)
         if connections is None:  # a reload is under way: everybody is here or there
-            for link in (*([self._leaving] if self._leaving else ()), *self._arriving):
-                link.publish(message, text)
+            for side in (*([self._leaving] if self._leaving else ()), *self._arriving):
+                if not side.is_over:
+                    side.publish(message, text)
         return reached
 
     def page(self, start: int, at_most: int) -> tuple[list[Any], int | None]:

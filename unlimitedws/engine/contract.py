@@ -328,7 +328,8 @@ class Engine(Protocol):
 
     def adopt(self, fd: int, moved: Moved, endpoint: int) -> None:
         """Takes over a connection that departed; the descriptor is the engine's from now on. No handler is called before the
-        next turn of the loop. Raises OSError where it cannot be watched; the descriptor is still the caller's then."""
+        next turn of the loop. Raises OSError where it cannot be watched, ValueError where its address is none that this engine
+        can keep; the descriptor is still the caller's then."""
 
     def connection_at(self, fd: int) -> Any:
         """The Connection of an open connection by its descriptor."""

@@ -8,6 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF
 from libc.errno cimport errno
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from unlimitedws.engine cimport codec
 from unlimitedws.engine.clock cimport Clock
@@ -190,14 +191,18 @@ cdef class Moving(Clock):
             raise OSError(errno, f"descriptor {fd} is over the limit")
         e = &self.table[fd]
         self.now = clock_ms()
+        try:
+            self.set_address(fd, e, moved.address)
+            event.events = EPOLLIN
+            event.data.u64 = (<uint64_t>moved.id & 0x7FFFFFFF) << 32 | <uint32_t>fd
+            if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
+                raise OSError(errno, "epoll cannot watch one more connection")
+        except BaseException:
+            self.names.pop(fd, None)
+            memset(e, 0, sizeof(Entry))
+            raise
         e.id = moved.id
-        event.events = EPOLLIN
-        event.data.u64 = (e.id & 0x7FFFFFFF) << 32 | <uint32_t>fd
-        if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
-            e.id = 0
-            raise OSError(errno, "epoll cannot watch one more connection")
         e.interest = 1
-        self.set_address(fd, e, moved.address)
         if self.gate is not None:
             self.gate.take_over(moved.address)
         if fd > self.highest:
