@@ -494,7 +494,7 @@ cdef class Engine(Moving):
         Leaves to the general way what is anything else, and stops at whatever `must_wait` may have to look at."""
         cdef uint64_t id = e.id
         cdef Event event
-        cdef uint8_t* start
+        cdef uint8_t* next = at[0]  # here, and not where the caller sees it: so it stays in a register
         cdef int kind, handled = 0
         cdef object hook = self.message_hooks[self.endpoint(e)]
         cdef vectorcallfunc call = NULL
@@ -506,22 +506,20 @@ cdef class Engine(Moving):
             return 0
         try:
             while handled < most:
-                start = at[0]
-                kind = codec.short_message(reader, at, end, self.message_limit, &event)
+                kind = codec.short_message(reader, &next, end, self.message_limit, &event)
                 if kind == codec.NEED_MORE:
                     break
                 if kind == codec.BINARY:
                     codec.uws_bytes(&payload, event.data, event.size, event.mask)
                 elif not codec.uws_ascii(&payload, event.data, event.size, event.mask):
-                    at[0] = start
                     break
+                at[0] = next
                 if call == NULL:
                     connection = self.connection(fd, e)  # one for all of them
                     call = PyVectorcall_Function(hook)
                     if call == NULL:
                         call = PyObject_Vectorcall
-                self.row[C_MESSAGES_IN] += 1
-                e.active_ms = self.now
+                    e.active_ms = self.now
                 handled += 1
                 # Called by hand: a try block would save and restore the exception state around every message.
                 arguments[1], arguments[2] = <PyObject*>connection, payload
@@ -535,6 +533,7 @@ cdef class Engine(Moving):
                     break
         finally:
             Py_XDECREF(payload)
+            self.row[C_MESSAGES_IN] += handled
         return handled
 
     cdef bint take_message(self, int fd, Entry* e, Reader* reader, int kind, Event* event) except -1:
