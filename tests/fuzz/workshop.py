@@ -18,7 +18,7 @@ REQUIREMENTS = ("atheris>=2.3", "Cython>=3.1", "setuptools>=77", "wsproto>=1.2",
 SANITIZERS = "fuzzer-no-link,address,undefined"
 
 # The codec, and what it imports; nothing else is compiled.
-SOURCES = ("setup.py", "pyproject.toml", "LICENSE", "unlimitedws", "tests/fuzz")
+SOURCES = ("setup.py", "pyproject.toml", "LICENSE", "unlimitedws", "tests/fuzz", "tests/wire/second_opinion.py")
 
 NOT_COMPILED = (
     "clang cannot compile the codec; it needs its run-time libraries and the headers of Python. "
