@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -265,6 +266,51 @@ def test_a_successor_that_dies_before_it_acknowledged_costs_nobody_anything(engi
         assert hand_over(old, new)  # the next one
         client.send("3")
         assert client.recv(timeout=WAIT_S) == "new 3"
+
+
+def test_who_acknowledged_and_died_had_them(engine_name: str, other_engine: str) -> None:
+    with two(echoing(), echoing(), engine_name, other_engine) as (old, _), old.client() as client:
+        eventually(lambda: old.counters["connections_open"] == 1)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        theirs.settimeout(WAIT_S)
+        handing = asyncio.run_coroutine_threadsafe(old.server.worker.hand_over(ours), old.loop)
+        _, fds, _, _ = socket.recv_fds(theirs, 16, 300)
+        theirs.send(b"A")
+        theirs.close()
+        for fd in fds:
+            socket.close(fd)
+        handing.result(WAIT_S)
+        eventually(lambda: old.counters["connections_open"] == 0)
+        with pytest.raises(ConnectionClosed):
+            client.recv(timeout=WAIT_S)
+
+
+def test_a_batch_that_cannot_be_read_stays_with_its_giver(
+    engine_name: str, other_engine: str, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
+    with two(echoing(), echoing(), engine_name, other_engine) as (_, new):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(WAIT_S)
+        new.call(lambda: new.server.worker.take_over(theirs))
+        with ours, ours.dup() as connection:
+            memory = os.memfd_create("rubbish")
+            socket.send_fds(ours, [b"B"], [memory, connection.fileno()])
+            socket.close(memory)
+            assert ours.recv(16) == b""  # no acknowledgement, but the end
+    assert "is it of another release?" in caplog.text
+
+
+def test_what_on_handover_publishes_reaches_its_own_connection(engine_name: str, other_engine: str) -> None:
+    old_app = echoing()
+    with two(old_app, echoing(), engine_name, other_engine) as (old, new), old.client() as client:
+        eventually(lambda: old.counters["connections_open"] == 1)
+        old.server.worker.broadcast("before")
+        assert client.recv(timeout=WAIT_S) == "before"
+        old_app.on_handover = lambda conn: old.server.worker.broadcast("moving") and None
+        assert hand_over(old, new)
+        assert client.recv(timeout=WAIT_S) == "moving"
+        client.send("after")
+        assert client.recv(timeout=WAIT_S) == "after"
 
 
 def test_a_stop_in_the_middle_waits_for_the_batch_on_its_way(engine_name: str, other_engine: str) -> None:

@@ -26,7 +26,7 @@ import os
 import pickle
 import socket
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from unlimitedws.app import App
@@ -114,13 +114,21 @@ class Link:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         if not packet or flags & socket.MSG_CTRUNC:
             # Truncated silently where this process has no descriptors left: the giver keeps the connections.
-            for fd in descriptors:
-                os.close(fd)
-            self.close()
-            self.lost()
+            self.give_up(descriptors)
             return
-        payload = read(descriptors.pop(0)) if descriptors else None
+        try:
+            payload = read(descriptors.pop(0)) if descriptors else None
+        except Exception as error:
+            log.error("handover: what the other worker sent cannot be read: %r; is it of another release?", error)
+            self.give_up(descriptors)
+            return
         self.heard(packet, payload, list(descriptors))
+
+    def give_up(self, descriptors: Iterable[int]) -> None:
+        for fd in descriptors:
+            os.close(fd)
+        self.close()
+        self.lost()
 
     def close(self) -> None:
         if self.sock.fileno() < 0:
@@ -156,9 +164,10 @@ class Leaving:
         self.hooks = [handlers.hook("on_handover") for handlers in app.endpoints]
         self.loop = asyncio.get_running_loop()
         self.link = Link(sock, self.heard, self.lost)
-        self.acknowledged: asyncio.Future[None] | None = None
+        self.acknowledged: asyncio.Future[bool] | None = None  # while a batch is on its way: whether it was taken
         self.is_lost = False
         self.is_halted = False
+        self.is_sent = False  # the batch on its way
         self.published = 0  # publications of the other side that were repeated here
         self.missed: list[Publication] = []  # of this side, while a batch was on its way
         self.moved = 0
@@ -184,20 +193,26 @@ class Leaving:
         self.is_halted = True
 
     async def give(self, batch: list[tuple[int, Moved, Any]]) -> None:
+        self.acknowledged = self.loop.create_future()
         packed = [(fd, moved, self.luggage(fd, moved, connection)) for fd, moved, connection in batch]
         going = [each for each in packed if each[2] is not None]
         fds = [fd for fd, _, _ in going]
-        self.acknowledged = self.loop.create_future()
+        if self.is_lost:
+            self.lost()
         try:
             self.link.send(b"B", (self.published, [(moved, luggage) for _, moved, luggage in going]), fds)
+            self.is_sent = True
+            for publication in self.missed:  # an on_handover made it: it has to follow the batch
+                self.link.send(b"P", publication)
         except OSError as error:  # no descriptor is left for the memfd
             log.error("handover: %s; the connections stay here", error)
             self.link.close()
             self.lost()
-        await self.acknowledged
-        self.acknowledged = None
+        # Not `is_lost`: who acknowledged and died then had them, and what it did with them is not known here.
+        was_taken = await self.acknowledged
+        self.acknowledged, self.is_sent = None, False
         missed, self.missed = self.missed, []
-        if not self.is_lost:
+        if was_taken:
             self.engine.departed(fds)
             self.moved += len(fds)
             return
@@ -230,11 +245,12 @@ class Leaving:
         publication = Publication(bytes(message) if not isinstance(message, str) else message, text)
         if self.acknowledged is not None:
             self.missed.append(publication)
-        self.link.send(b"P", publication)
+        if self.acknowledged is None or self.is_sent:
+            self.link.send(b"P", publication)
 
     def heard(self, kind: bytes, payload: Any, fds: list[int]) -> None:
         if kind == b"A" and self.acknowledged is not None and not self.acknowledged.done():
-            self.acknowledged.set_result(None)
+            self.acknowledged.set_result(True)
         elif kind == b"P":
             self.published += 1
             self.engine.broadcast(payload.message, text=payload.text)
@@ -242,7 +258,7 @@ class Leaving:
     def lost(self) -> None:
         self.is_lost = True
         if self.acknowledged is not None and not self.acknowledged.done():
-            self.acknowledged.set_result(None)
+            self.acknowledged.set_result(False)
 
 
 def pickled(connection: Any, state: Any) -> bytes | None:
