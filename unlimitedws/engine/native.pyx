@@ -769,6 +769,3 @@ cdef class Engine(Moving):
         self.trim_pool()
         os_close(self.epoll)
         self.epoll = -1
-
-    # ---- the clock hand
-
