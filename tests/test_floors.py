@@ -21,6 +21,7 @@ FLOORS = (
         "blame",
         "functions",
         "buckets",
+        "controlfile",
         "listener",
         "logs",
         "memory",
@@ -57,7 +58,7 @@ FLOORS = (
     ("app",),
     ("dispatch", "admission", "deciding", "front", "handover", "http", "lifespan", "worker", "server"),
     ("supervisor",),
-    ("bench", "doctor", "top"),
+    ("bench", "ctl", "doctor", "top"),
     ("cli", "commands", "__main__", "supervisor.__main__"),
 )
 FRONT_DOOR = ""  # unlimitedws/__init__.py exports lazily: it stands above all, and nothing may lean on it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -92,7 +93,7 @@ def serve_arguments(into: argparse.ArgumentParser) -> None:
         add_flag(group, name)
 
 
-def add_flag(group: argparse._ArgumentGroup, name: str) -> None:
+def add_flag(group: argparse._ActionsContainer, name: str) -> None:
     """The flag of one setting, as text: `sources.parse` reads it, so that every source says the same of a bad value."""
     if kind(name) is bool:
         group.add_argument(flag(name), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=help_of(name))
@@ -164,9 +165,31 @@ def top(options: argparse.Namespace) -> int:
     return top.run(options.address, every_s, once=options.once)
 
 
+def ctl_arguments(into: argparse.ArgumentParser) -> None:
+    into.epilog = "docs/reference/ctl.md says what each of them does."
+    into.add_argument("verb", metavar="VERB", help="status, reload, workers N, stop")
+    into.add_argument("number", nargs="?", metavar="N", help="of workers")
+    into.add_argument("--no-wait", action="store_true", help="end as soon as it has begun")
+    into.add_argument("--json", action="store_true", help="print the server's answer as it is, for scripts")
+    into.add_argument("--config", metavar="FILE", help=f"TOML file of the server's settings, or {CONFIG_VARIABLE}")
+    add_flag(into, "control_socket")
+
+
+def ctl(options: argparse.Namespace) -> int:
+    """Asks a server that runs."""
+    given = {"control_socket": options.control_socket} if "control_socket" in options else {}
+    config, _ = load(given, os.environ, options.config)
+    from unlimitedws import ctl
+
+    return ctl.run(
+        options.verb, options.number, control_socket=config.control_socket, wait=not options.no_wait, as_json=options.json, out=sys.stdout
+    )
+
+
 COMMANDS = {
     "serve": Command(
         "serve an app with one worker process for each CPU", "unlimitedws serve APP [--setting VALUE ...]", serve_arguments, serve
     ),
+    "ctl": Command("tell a server that runs what to do", "unlimitedws ctl VERB [N] [--control-socket PATH]", ctl_arguments, ctl),
     "top": Command("show in the terminal what a server does, live", "unlimitedws top [ADDRESS] [--every-s SECONDS]", top_arguments, top),
 }

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from unlimitedws.errors import BadValue, UnknownSetting
-from unlimitedws.place import places
+from unlimitedws.place import UNIX_PREFIX, path_of, places
 from unlimitedws.trust import Trusted
 
 KIB = 1024
@@ -69,6 +69,12 @@ def folder(text: str) -> None:
     """Raises ValueError unless `text` is empty or names a folder."""
     if text and not os.path.isdir(text):
         raise ValueError(f"there is no folder {os.path.abspath(text)}")
+
+
+def socket_path(text: str) -> None:
+    """Raises ValueError unless `text` is empty or can be the path of a Unix socket."""
+    if text:
+        path_of(UNIX_PREFIX + text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +153,10 @@ class Config:
     admin_token_file: str = setting(
         "", "operations", "file whose first line is the token that lets its bearer close connections through the stats endpoint",
         empty="nobody can",
+    )  # fmt: skip
+    control_socket: str = setting(
+        "auto", "operations", "Unix socket for `unlimitedws ctl`; auto: unlimitedws-PORT.sock in the runtime directory of the unit or user",
+        empty="none", parse=socket_path,
     )  # fmt: skip
     log_level: str = setting("info", "operations", "least severe log line shown", choices=("debug", "info", "warning", "error"))
     log_format: str = setting("text", "operations", "log lines as text, or as json: one object a line", choices=("text", "json"))

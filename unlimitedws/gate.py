@@ -46,23 +46,35 @@ class Gate:
 
     def __init__(self, config: Config, row: memoryview[int], *, workers: int = 1) -> None:
         self._row = row
-        self._workers = workers
+        self._config = config
         self._proxies = Trusted(config.trusted_proxies)
         self._total = config.max_connections_total
         self._pending = config.max_handshakes_pending
-        self._per_address = max(1, config.max_connections_per_address // workers) if config.max_connections_per_address else 0
         self._held = 0
         self._by_address: dict[str | bytes, int] = {}
         self._prefixes = Prefixes(config.address_prefix_v4, config.address_prefix_v6)
-        self._all = Bucket(self._rate(config.handshakes_per_s, config)) if config.handshakes_per_s else None
-        self._each = Buckets(self._rate(config.handshakes_per_s_per_address, config)) if config.handshakes_per_s_per_address else None
+        self._all: Bucket | None = None
+        self._each: Buckets | None = None
+        self.share(workers)
         self._busy = refusals("the server is busy; come back later", config.retry_after_s, Cause.SHED)
         self._full = refusals("too many connections from this address", config.retry_after_s, Cause.LIMIT)
         self._unguarded: list[Endpoint] = []
         self._guarding = False
 
-    def _rate(self, per_s: float, config: Config) -> Rate:
-        return Rate(per_s / self._workers, config.handshake_burst_s)
+    def share(self, workers: int) -> None:
+        """So many workers share the limits of the server from now on. What is held or was used of them stays so."""
+        config = self._config
+        self._workers = workers
+        self._per_address = max(1, config.max_connections_per_address // workers) if config.max_connections_per_address else 0
+        if config.handshakes_per_s:
+            rate = Rate(config.handshakes_per_s / workers, config.handshake_burst_s)
+            self._all = self._all or Bucket(rate)
+            self._all.rate = rate
+        if config.handshakes_per_s_per_address:
+            rate = Rate(config.handshakes_per_s_per_address / workers, config.handshake_burst_s)
+            if self._each is None:  # not `or`: one without keys is false
+                self._each = Buckets(rate)
+            self._each.rate = rate
 
     # ---- connections
 

@@ -75,6 +75,12 @@ class Bindable(NamedTuple):
     sockaddr: tuple[str, int] | tuple[str, int, int, int]
     dual: bool = False
 
+    @classmethod
+    def of(cls, listener: socket.socket) -> Bindable:
+        """What a TCP listener is bound to."""
+        is_dual = listener.family == socket.AF_INET6 and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+        return cls(listener.family, listener.getsockname(), is_dual)
+
 
 def resolve(host: str, port: int) -> Bindable:
     """The first address of `host`. Asks the resolver, so it may block; raises ListenError."""
@@ -111,6 +117,17 @@ def listen(host: str, port: int, *, config: Config, reuse_port: bool = False) ->
 
 def listen_at(address: Bindable, host: str, port: int, *, config: Config, reuse_port: bool = False) -> socket.socket:
     """Like `listen`, for an address resolved before; `host` and `port` are named in the error."""
+    listener = bound_at(address, host, port, config=config, reuse_port=reuse_port)
+    try:
+        listener.listen(config.backlog)
+    except OSError as error:
+        listener.close()
+        raise ListenError(host, port, error) from None
+    return listener
+
+
+def bound_at(address: Bindable, host: str, port: int, *, config: Config, reuse_port: bool = False) -> socket.socket:
+    """The same socket before it listens: nobody can connect to it, and the kernel gives it no connections of others."""
     try:
         listener = socket.socket(address.family, socket.SOCK_STREAM)
     except OSError as error:  # no IPv6 in this kernel, no descriptor left
@@ -118,7 +135,6 @@ def listen_at(address: Bindable, host: str, port: int, *, config: Config, reuse_
     try:
         prepare(listener, config, reuse_port=reuse_port, dual=address.dual)
         listener.bind(address.sockaddr)
-        listener.listen(config.backlog)
     except OSError as error:
         listener.close()
         raise ListenError(host, port, error) from None

@@ -70,6 +70,8 @@ class Worker:
         self._leaving: Leaving | None = None
         self._arriving: list[Arriving] = []
         self._thread = threading.get_ident()
+        self._listeners: list[Listening] = []
+        self._is_accepting = False
         self._cut = False
 
     async def start(self, listeners: Sequence[Listening]) -> None:
@@ -88,9 +90,30 @@ class Worker:
             self._close_engine()
             self._end()
             raise
-        for listener in listeners:
-            context = self._certificates.context if self._certificates and listener.tls else None
-            self._engine.listen(listener.fd, proxied=listener.proxied, tls=context)
+        self._listeners = [*listeners, *self._listeners]
+        self._is_accepting = True
+        for listener in self._listeners:
+            self._accept_from(listener)
+
+    def listen(self, listener: Listening) -> None:
+        """Accepts from this one too, as soon as it accepts at all; it stays the caller's."""
+        self._listeners.append(listener)
+        if self._is_accepting:
+            self._accept_from(listener)
+
+    def unlisten(self, fd: int) -> None:
+        """Accepts no more from this listener; its owner may close it then."""
+        self._listeners = [listener for listener in self._listeners if listener.fd != fd]
+        if self._engine is not None:
+            self._engine.unlisten(fd)
+
+    def _accept_from(self, listener: Listening) -> None:
+        context = self._certificates.context if self._certificates and listener.tls else None
+        self._engine.listen(listener.fd, proxied=listener.proxied, tls=context)
+
+    def share(self, workers: int) -> None:
+        """So many workers share the limits of the server from now on, this one included."""
+        self._gate.share(workers)
 
     def leave(self) -> None:
         """It is about to stop: `health_path` says so to load balancers, and everything else goes on."""
@@ -101,6 +124,7 @@ class Worker:
         """Accepts no more; who is connected stays. Their owner may close the listeners then."""
         if self._engine is not None:
             self._front.draining = True
+            self._is_accepting = False
             self._engine.stop_listening()
 
     async def hand_over(self, sock: socket.socket) -> bool:

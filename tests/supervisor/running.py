@@ -35,6 +35,9 @@ def echo(conn, message):
     conn.send(message)
 """
 
+CONTROL = "control.sock"
+CTL = [sys.executable, "-c", "import sys; from unlimitedws.cli import main; sys.exit(main())", "ctl"]
+
 MANAGED = ("UNLIMITEDWS_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "FDSTORE")
 """Beginnings of variables that a server in a test shall not have of the tests themselves."""
 
@@ -64,7 +67,7 @@ class Running:
         self.clients = contextlib.ExitStack()
         for name, text in {"app.py": source, **(files or {})}.items():
             (folder / name).write_text(text)
-        settings = {"port": 0, "admin_port": 0, "workers": 1, "hang_timeout_s": 0, **settings}
+        settings = {"port": 0, "admin_port": 0, "workers": 1, "hang_timeout_s": 0, "control_socket": CONTROL, **settings}
         flags = [part for name, value in settings.items() for part in flag(name, value)]
         command = [sys.executable, "-m", "unlimitedws.supervisor", "app:handlers", *flags]
         if script is not None:
@@ -74,7 +77,16 @@ class Running:
             command = activated(sockets, names, *command[1:])
         path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
         outside = {name: value for name, value in os.environ.items() if not name.startswith(MANAGED)}
-        env = {**outside, **(environ or {}), "PYTHONPATH": path, MARK: self.mark, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        # A launcher script names no control socket; that of a test is not to be found by others.
+        outside["XDG_RUNTIME_DIR"] = str(folder)
+        env = self.env = {
+            **outside,
+            **(environ or {}),
+            "PYTHONPATH": path,
+            MARK: self.mark,
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",
+        }
         self.log_file = folder / f"log.{self.mark}"
         with self.log_file.open("w") as log:
             self.process = subprocess.Popen(
@@ -156,6 +168,27 @@ class Running:
     def template(self) -> int:
         template: int = next(process["pid"] for process in self.stats["processes"] if process["role"] == "template")
         return template
+
+    def ctl(self, *arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """What `unlimitedws ctl` says to these arguments, and how it ends."""
+        return subprocess.run(
+            [*CTL, *arguments, "--control-socket", CONTROL], cwd=self.folder, env={**self.env, MARK: ""}, capture_output=True, text=True,
+            timeout=timeout_s, check=False,
+        )  # fmt: skip
+
+    def dial_control(self) -> socket.socket:
+        """A raw client of the control socket; the caller's to close."""
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(15)
+        folder = os.open(self.folder, os.O_PATH)  # a path of pytest may be too long for a socket
+        try:
+            sock.connect(f"/proc/self/fd/{folder}/{CONTROL}")
+        except BaseException:
+            sock.close()
+            raise
+        finally:
+            os.close(folder)
+        return sock
 
     # ---- its clients and its end
 

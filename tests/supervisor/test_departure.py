@@ -23,7 +23,7 @@ from tests.supervisor.running import Running, until
 from unlimitedws.config import Config
 from unlimitedws.supervisor import departure as module
 from unlimitedws.supervisor.descriptors import raise_limit
-from unlimitedws.supervisor.listeners import Listeners, listen_for_slots
+from unlimitedws.supervisor.listeners import Listeners, has_waiting, listen_for_slots
 
 
 def health(server: Running) -> int:
@@ -228,7 +228,7 @@ def test_it_waits_while_somebody_is_in_a_queue_and_somebody_accepts() -> None:
     listeners = listen_for_slots(Config(port=0), 2)
     try:
         with socket.create_connection(listeners.all[0].sock.getsockname()):
-            until(lambda: listeners.has_waiting)
+            until(lambda: has_waiting(listeners.ending))
             assert waited(listeners, is_served=True) == 1000
             assert waited(listeners, is_served=False) == 1
             for listener in listeners.all:

@@ -18,7 +18,7 @@ class Report:
 
     def __init__(self) -> None:
         self.fleet = self
-        self.slots: tuple[object, ...] = ()
+        self.restarts = 0
         self.messages = 0
 
     def sample(self) -> dict[int, object]:

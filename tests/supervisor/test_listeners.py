@@ -16,10 +16,13 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 from tests.peer import request
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import ECHO, listening_inodes, until
+from unlimitedws.activation import Activation
 from unlimitedws.config import Config
 from unlimitedws.errors import ListenError
 from unlimitedws.listener import TCP_NOTSENT_LOWAT, Listener
 from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
+from unlimitedws.supervisor.notify import Notifier
+from unlimitedws.supervisor.stored import Store
 
 
 def accept_all(listener: socket.socket) -> list[str]:
@@ -172,7 +175,7 @@ def test_a_place_that_fails_leaves_nothing_of_the_others(tmp_path: Path, monkeyp
 def test_sockets_are_dealt_out_so_that_each_is_served_and_each_slot_has_one(slots: int, made: int, shares: list[list[int]]) -> None:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(made)]
-        listeners = Listeners(slots)
+        listeners = Listeners(Config(), slots, Store(Activation({}), Notifier(), 0))
         listeners.deal([Listener(sock, proxied=False, tls=False) for sock in sockets])
         assert [[sockets.index(listener.sock) for listener in mine] for mine in listeners.of_slots] == shares
 

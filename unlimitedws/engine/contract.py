@@ -259,6 +259,9 @@ class Engine(Protocol):
         proxied: each connection begins with a preface (`Front.preface`), before TLS.  tls: a callable
         without arguments that returns the `ssl.SSLContext` for the next connection; None: plain."""
 
+    def unlisten(self, fd: int) -> None:
+        """Accepts no more from this listener. Not to be called from a handler. Does nothing where it does not listen there."""
+
     def stop_listening(self) -> None:
         """Accepts no more, from any listener. The listeners stay open."""
 

@@ -228,7 +228,12 @@ cdef class Engine(Moving):
     def listen(self, int fd, *, proxied=False, tls=None):
         self.thread = this_thread()
         self.listeners[fd] = (PREFACE if proxied else 0, tls)
-        self.watch_listener(fd)
+        if not self.accept_paused:
+            self.watch_listener(fd)
+
+    def unlisten(self, int fd):
+        if self.listeners.pop(fd, None) is not None:
+            epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, NULL)
 
     cdef int watch_listener(self, int fd) except -1:
         cdef epoll_event event

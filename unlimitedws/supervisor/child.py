@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.listener import Listener
 from unlimitedws.supervisor import failure
 from unlimitedws.supervisor.channel import Channel, Message
 from unlimitedws.supervisor.ending import ProcessGone, describe
@@ -83,6 +84,18 @@ class Child:
 
     def leave(self) -> None:
         self.channel.send({"leave": True})
+
+    def listen(self, listener: Listener) -> None:
+        """Has it accept from this one too, now or as soon as it accepts at all."""
+        self.channel.send({"listen": [listener.proxied, listener.tls]}, [listener.sock.fileno()])
+
+    def unlisten(self, listener: Listener) -> None:
+        """Has it accept no more from this one, and let go of it."""
+        self.channel.send({"unlisten": os.fstat(listener.sock.fileno()).st_ino})
+
+    def share(self, workers: int) -> None:
+        """So many workers share the limits of the server from now on."""
+        self.channel.send({"workers": workers})
 
     def cut(self) -> None:
         self.channel.send({"cut": True})

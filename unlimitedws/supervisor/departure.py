@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 
 from unlimitedws.supervisor.fleet import Fleet
+from unlimitedws.supervisor.listeners import has_waiting, turn_away_from
 
 log = logging.getLogger("unlimitedws.supervisor")
 
@@ -34,10 +35,11 @@ async def depart(fleet: Fleet, delay_s: float) -> None:
 
 async def empty_queues(fleet: Fleet) -> None:
     """Returns when no client waits, or nobody will accept him."""
-    if not fleet.listeners.ending:
+    ending = fleet.listeners.ending
+    if not ending:
         return
-    fleet.listeners.turn_away()
+    turn_away_from(ending)
     deadline = fleet.loop.time() + EMPTY_S
     await fleet.pause(SETTLE_S)
-    while fleet.is_served and fleet.listeners.has_waiting and fleet.loop.time() < deadline and not fleet.stopping.is_set():
+    while fleet.is_served and has_waiting(ending) and fleet.loop.time() < deadline and not fleet.stopping.is_set():
         await fleet.pause(LOOK_EVERY_S)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from unlimitedws.config import Config
 from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.listener import Listener
 from unlimitedws.pressure import Pressure
 from unlimitedws.supervisor.channel import Channel
 from unlimitedws.supervisor.child import Child
@@ -24,7 +25,8 @@ from unlimitedws.supervisor.listeners import Listeners
 from unlimitedws.supervisor.notify import Notifier
 from unlimitedws.supervisor.order import Order
 from unlimitedws.supervisor.process import ORPHAN_END_S
-from unlimitedws.supervisor.reload import Reloader
+from unlimitedws.supervisor.reload import Outcome, Reloader
+from unlimitedws.supervisor.scaling import MOST_WORKERS, Scaler
 from unlimitedws.supervisor.slot import Slot
 from unlimitedws.supervisor.stats_table import StatsTable
 from unlimitedws.supervisor.steering import Steering
@@ -45,8 +47,10 @@ QUIT_PAUSE_S = 0.1
 class Fleet:
     """The slots, their workers and the generation they are forked from.
 
-    leaving: the server is stopping, or about to.  notifier: what systemd is told of reloads.
-    kept: descriptors of the embedding program.  failed(error): a defect of ours; the server has to end."""
+    slots: in the order of their numbers, from 0 on.  former: those that were removed, which come after these: what they
+    counted stays.  workers: how many share the limits of the server.  leaving: the server is stopping, or about to.
+    notifier: what systemd is told of reloads.  kept: descriptors of the embedding program.  failed(error): a defect of
+    ours; the server has to end."""
 
     def __init__(
         self, given: Given, config: Config, listeners: Listeners, *,
@@ -55,8 +59,10 @@ class Fleet:
         self.given, self.config, self.listeners, self.kept = given, config, listeners, kept
         self.notifier = notifier or Notifier()
         self.loop = asyncio.get_running_loop()
-        self.table = StatsTable.create(len(listeners.of_slots))
+        self.workers = len(listeners.of_slots)
+        self.table = StatsTable.create(max(self.workers, MOST_WORKERS))
         self.slots = [Slot(number, mine, config) for number, mine in enumerate(listeners.of_slots)]
+        self.former: list[Slot] = []
         self.steering = Steering(listeners.groups)
         self.pressure = Pressure(config)
         self.children: dict[int, Child] = {}  # by serial
@@ -70,6 +76,7 @@ class Fleet:
         self.stopping = asyncio.Event()
         self.tasks = Tasks(failed)
         self.reloader = Reloader(self)
+        self.scaler = Scaler(self)
 
     # ---- start
 
@@ -127,7 +134,7 @@ class Fleet:
     async def fill(self, slot: Slot) -> None:
         """Gives the slot a worker that serves; tries until it does. Before the first start was complete,
         the app's own error is raised instead."""
-        while slot.current is None and not self.stopping.is_set():
+        while slot.current is None and not slot.is_leaving and not self.stopping.is_set():
             await self.either(self.has_generation.wait())
             if self.generation is None or self.stopping.is_set():
                 continue
@@ -138,7 +145,10 @@ class Fleet:
                     raise
                 await self.pause_after(slot, error)
             else:
-                self.install(slot, child)
+                if slot.is_leaving:
+                    child.stop(SERVICE_RESTART, "server is restarting")
+                else:
+                    self.install(slot, child)
 
     async def pause_after(self, slot: Slot, error: Exception) -> None:
         if not self.stopping.is_set():
@@ -154,11 +164,13 @@ class Fleet:
             raise ProcessGone("too many workers are still draining")
         self.serial += 1
         ours, theirs = Channel.pair()
-        spoken = tuple((listener.proxied, listener.tls) for listener in slot.listeners)
-        child = Child(Order(self.serial, slot.number, row, spoken), ours, self.draining)
+        given = list(slot.listeners)
+        spoken = tuple((listener.proxied, listener.tls) for listener in given)
+        order = Order(self.serial, slot.number, row, spoken, self.workers)
+        child = Child(order, ours, lambda child: self.draining(slot, child))
         try:
-            listeners = [listener.sock.fileno() for listener in slot.listeners]
-            pid, pidfd = await generation.spawn(child.order, [*listeners, theirs.fileno(), self.table.fd])
+            listeners = [listener.sock.fileno() for listener in given]
+            pid, pidfd = await generation.spawn(order, [*listeners, theirs.fileno(), self.table.fd])
         except (ProcessGone, OSError):
             child.close()
             # It may live without our knowing its pid. It ends by itself, now that its channel is closed.
@@ -169,6 +181,7 @@ class Fleet:
         self.children[child.order.serial] = child
         child.ended.add_done_callback(lambda _: self.buried(slot, child))
         child.watch(pid, pidfd)
+        self.catch_up(child, slot, given)
         self.advise()
         if self.stopping.is_set():
             child.stop(GOING_AWAY, "server is stopping")
@@ -183,19 +196,67 @@ class Fleet:
             child.leave()
         return child
 
+    def catch_up(self, child: Child, slot: Slot, given: Sequence[Listener]) -> None:
+        """Tells a worker what has changed while it was forked."""
+        for listener in slot.listeners:
+            if listener not in given:
+                child.listen(listener)
+        for listener in given:
+            if listener not in slot.listeners and listener.sock.fileno() >= 0:
+                child.unlisten(listener)
+        if child.order.workers != self.workers:
+            child.share(self.workers)
+
     def install(self, slot: Slot, child: Child) -> None:
         """The child serves the slot from now on, and takes over what those before it have."""
         before = slot.install(child)
         self.steer()
         log.debug("worker %d serves slot %d", child.pid, slot.number)
         if before is not None:
-            allowed_s = self.config.handover_timeout_s + STOP_GRACE_S
-            self.loop.call_later(allowed_s, before.stop, SERVICE_RESTART, "server is restarting")
-            self.loop.call_later(allowed_s + self.config.stop_timeout_s + STOP_GRACE_S, before.kill, "it did not stop in time")
+            self.see_off(before, self.config.handover_timeout_s + STOP_GRACE_S)
         for retired in slot.retired:
             # One that has tried before, too: its successor died, and it still has what that did not take over.
             if retired is before or (retired.handed_over is not None and retired.handed_over.done() and not retired.handed_over.result()):
                 retired.hand_over_to(child)
+
+    def see_off(self, child: Child, allowed_s: float) -> None:
+        """It is on its way out: after so long it is told to stop whatever it does, and killed where it does not."""
+        self.loop.call_later(allowed_s, child.stop, SERVICE_RESTART, "server is restarting")
+        self.loop.call_later(allowed_s + self.config.stop_timeout_s + STOP_GRACE_S, child.kill, "it did not stop in time")
+
+    async def handed_over(self, slot: Slot) -> None:
+        """Returns when nobody's connections are on their way to the worker of this slot."""
+        for child in tuple(slot.retired):
+            if child.handed_over is not None:
+                await self.either(asyncio.shield(child.handed_over))
+
+    # ---- slots that come and go
+
+    @property
+    def ever(self) -> list[Slot]:
+        """All slots that there ever were, by number."""
+        return [*self.slots, *self.former]
+
+    @property
+    def restarts(self) -> int:
+        """How often a dead worker was replaced."""
+        return sum(slot.restarts for slot in self.ever)
+
+    def new_slot(self) -> Slot:
+        """The next one, without a listener of its own; it goes on counting where its number was counted before."""
+        number = len(self.listeners.of_slots)
+        slot = Slot(number, self.listeners.new_slot(), self.config)
+        slot.restarts = sum(former.restarts for former in self.former if former.number == number)
+        return slot
+
+    def share(self, workers: int) -> None:
+        """So many workers share the limits of the server from now on."""
+        self.workers = workers
+        for child in self.children.values():
+            child.share(workers)
+
+    def children_of(self, slot: Slot) -> list[Child]:
+        return [child for child in self.children.values() if child.order.slot == slot.number]
 
     # ---- what happens to workers
 
@@ -218,21 +279,23 @@ class Fleet:
         if not slot.remove(child) or self.stopping.is_set():
             return
         self.steer()
-        if child.status == 0 and not child.doom:
+        if slot.is_leaving:
+            log.debug("%s", child.describe())
+        elif child.status == 0 and not child.doom:
             self.quit(slot, child)
         else:
             pause_s = slot.backoff.after_life(child.served_s)
             log.error("%s; restarting %s", child.describe(), f"in {pause_s:.1f} s" if pause_s else "now")
             self.restart(slot, pause_s)
 
-    def draining(self, child: Child) -> None:
-        """It accepts no more: because the server stops, because it was replaced, or because somebody sent it SIGTERM."""
-        slot = self.slots[child.order.slot]
+    def draining(self, slot: Slot, child: Child) -> None:
+        """It accepts no more: because the server stops, because it or its slot was replaced, or because somebody sent it SIGTERM."""
         if self.stopping.is_set():
             self.end_listening()
         elif slot.retire(child):
             self.steer()
-            self.quit(slot, child)
+            if not slot.is_leaving:
+                self.quit(slot, child)
 
     def end_listening(self) -> None:
         """Once no worker accepts any more."""
@@ -242,11 +305,11 @@ class Fleet:
     @property
     def is_served(self) -> bool:
         """Whether at least one worker accepts."""
-        return any(slot.current is not None for slot in self.slots)
+        return any(slot.is_served for slot in self.slots)
 
     def steer(self) -> None:
         """Called whenever a slot has got its worker, or lost it: new connections go where somebody accepts."""
-        self.steering.steer([slot.current is not None for slot in self.slots])
+        self.steering.steer([slot.is_served for slot in self.slots])
 
     def quit(self, slot: Slot, child: Child) -> None:
         """A worker left politely, unasked: somebody sent it SIGTERM. Maybe to all of us: then ours is about to come."""
@@ -262,8 +325,9 @@ class Fleet:
         self.loop.call_later(QUIT_PAUSE_S, restart)
 
     def restart(self, slot: Slot, pause_s: float) -> None:
-        slot.restarts += 1
-        self.tasks.start(self.refill(slot, pause_s))
+        if not slot.is_leaving:
+            slot.restarts += 1
+            self.tasks.start(self.refill(slot, pause_s))
 
     async def refill(self, slot: Slot, pause_s: float) -> None:
         await self.pause(pause_s)
@@ -306,9 +370,9 @@ class Fleet:
 
     # ---- reload
 
-    def reload(self) -> None:
+    def reload(self) -> Outcome:
         """Fresh code for all workers, one slot after the other; code that does not start changes nothing."""
-        self.reloader.ask()
+        return self.reloader.ask()
 
     def source_files(self) -> list[str]:
         """The files that the app in use was imported from."""

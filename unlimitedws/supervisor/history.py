@@ -39,8 +39,7 @@ class History:
         report = self.report
         samples = report.sample()
         row = add(report.sums(report.children()).values())[: -len(counters.RING)]
-        restarts = sum(slot.restarts for slot in report.fleet.slots)
-        self.looks.append(Look(time.time(), report.uptime_s, restarts, resources(samples.values()), tuple(row)))
+        self.looks.append(Look(time.time(), report.uptime_s, report.fleet.restarts, resources(samples.values()), tuple(row)))
 
     def document(self) -> Document:
         """The looks, the earliest first, in the words of /stats."""

@@ -14,12 +14,12 @@ import contextlib
 import os
 import select
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from unlimitedws.activation import ActivatedListener, passed
 from unlimitedws.config import Config
 from unlimitedws.errors import ListenError
-from unlimitedws.listener import Bindable, Listener, listen_at, prepare, resolve, tcp_listener, wanted
+from unlimitedws.listener import Bindable, Listener, bound_at, listen_at, prepare, resolve, tcp_listener, wanted
 from unlimitedws.place import Place, Systemd, Tcp, Unix
 from unlimitedws.socketfile import listen_unix
 from unlimitedws.supervisor.notify import Notifier
@@ -30,9 +30,10 @@ from unlimitedws.supervisor.stored import Store, StoredListener
 class Listeners:
     """Every listener of a server, and which of them each slot accepts from.
 
-    groups: those that are ours alone, so that new connections can be steered."""
+    groups: those that are ours alone, so that new connections can be steered.  store: what systemd keeps of them."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, config: Config, slots: int, store: Store) -> None:
+        self.config, self.store = config, store
         self.all: list[Listener] = []
         self.groups: list[Group] = []
         self.of_slots: list[list[Listener]] = [[] for _ in range(slots)]
@@ -44,6 +45,11 @@ class Listeners:
     @property
     def names(self) -> list[str]:
         return list(dict.fromkeys(map(str, self.all)))
+
+    @property
+    def port(self) -> int | None:
+        """Of the first listener that has one."""
+        return next((listener.port for listener in self.all if listener.is_tcp), None)
 
     @property
     def descriptors(self) -> frozenset[int]:
@@ -67,19 +73,82 @@ class Listeners:
         """TCP listeners of ours that end with this server: what waits in their queues then is lost."""
         return [listener for listener in self.all if type(listener) is Listener]
 
-    @property
-    def has_waiting(self) -> bool:
-        """Whether a client waits in one of these queues."""
-        poll = select.poll()
-        for listener in self.ending:
-            poll.register(listener.sock, select.POLLIN)
-        return bool(poll.poll(0))
+    # ---- slots that come and go
 
-    def turn_away(self) -> None:
-        """Lets nobody begin to connect where listening is about to end; who has begun may still be accepted."""
-        for listener in self.ending:
-            with contextlib.suppress(OSError):  # refused: then a few are reset at the end
-                turn_away(listener.sock)
+    def new_slot(self) -> list[Listener]:
+        """A further slot: what it shares with others. `open` gives it what is its own."""
+        number, steered = len(self.of_slots), {sock for group in self.groups for sock, _ in group.members}
+        by_address: dict[str, list[Listener]] = {}
+        for listener in self.all:
+            if listener.sock not in steered:
+                by_address.setdefault(str(listener), []).append(listener)
+        self.of_slots.append([made[number % len(made)] for made in by_address.values()])
+        return self.of_slots[number]
+
+    def bind(self) -> list[socket.socket]:
+        """A socket for each group, bound to its address but not in it yet: no client comes. Raises ListenError."""
+        with contextlib.ExitStack() as stack:
+            bound = [stack.enter_context(self.bind_like(group)) for group in self.groups]
+            stack.pop_all()
+        return bound
+
+    def bind_like(self, group: Group) -> socket.socket:
+        address = Bindable.of(group.members[0][0])
+        host, port = address.sockaddr[:2]
+        return bound_at(address, host, port, config=self.config, reuse_port=True)
+
+    def open(self, slot: int, bound: Sequence[socket.socket]) -> list[Listener]:
+        """Lets clients come to what `bind` gave, which is this slot's. Raises OSError."""
+        opened = []
+        for group, sock in zip(self.groups, bound, strict=True):
+            sock.listen(self.config.backlog)
+            group.join(sock, slot)
+            opened.append(self.like(self.of(group.members[0][0]), sock))
+        self.all += opened
+        self.of_slots[slot] += opened
+        return opened
+
+    def like(self, model: Listener, sock: socket.socket) -> Listener:
+        """A listener of the same address, kept by systemd as the others are."""
+        kind = type(model)
+        if kind is StoredListener:
+            if self.store.has_room(1, str(model)):
+                self.store.keep(sock)
+            else:
+                kind = Listener
+        return kind(sock, proxied=model.proxied, tls=model.tls)
+
+    def of(self, sock: socket.socket) -> Listener:
+        return next(listener for listener in self.all if listener.sock is sock)
+
+    def group_of(self, listener: Listener) -> Group | None:
+        """The group that it can be steered in."""
+        return next((group for group in self.groups if any(sock is listener.sock for sock, _ in group.members)), None)
+
+    def pass_on(self, listener: Listener, slot: int) -> None:
+        """Another slot accepts from it now; steered are new connections to that one's first listener."""
+        if (group := self.group_of(listener)) is not None:
+            group.pass_on(listener.sock, slot)
+        self.of_slots[slot].append(listener)
+
+    def can_end(self, listener: Listener) -> bool:
+        """Whether nobody misses it: it is not systemd's alone, and the others of its group stay in their order, in
+        which the next start finds them in systemd's store."""
+        group = self.group_of(listener)
+        return group is not None and group.is_last(listener.sock)
+
+    def end(self, listener: Listener, slot: int) -> None:
+        """Ends one for good."""
+        group = self.group_of(listener)
+        assert group is not None
+        Listener.stop_accepting(listener)  # of a stored one too: it is not to be there at the next start
+        group.leave(listener.sock)
+        self.store.forget(listener.sock)
+        self.of_slots[slot].remove(listener)
+        self.all.remove(listener)
+        listener.close()
+
+    # ---- the end
 
     def stop_accepting(self) -> None:
         """Ends listening for all processes, except where systemd goes on listening for the next start."""
@@ -91,12 +160,27 @@ class Listeners:
             listener.close()
 
 
+def has_waiting(listeners: Iterable[Listener]) -> bool:
+    """Whether a client waits in one of these queues."""
+    poll = select.poll()
+    for listener in listeners:
+        poll.register(listener.sock, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def turn_away_from(listeners: Iterable[Listener]) -> None:
+    """Lets nobody begin to connect where listening is about to end; who has begun may still be accepted."""
+    for listener in listeners:
+        with contextlib.suppress(OSError):  # refused: then a few are reset at the end
+            turn_away(listener.sock)
+
+
 def listen_for_slots(config: Config, slots: int, notifier: Notifier | None = None) -> Listeners:
     """Listens wherever the settings say, on what systemd has kept of the last start before all. May block in the resolver.
 
     Raises ListenError, also where another server of this user has the port; nothing is left open then."""
-    listeners = Listeners(slots)
     store = Store.of(os.environ, passed(), notifier or Notifier())
+    listeners = Listeners(config, slots, store)
     with contextlib.ExitStack() as stack:
         stack.callback(listeners.close)
         stack.callback(store.close)

@@ -9,7 +9,7 @@ no series for a connection either.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from unlimitedws.engine import counters
@@ -93,12 +93,15 @@ def sample_names(family: Family) -> list[str]:
     return [PREFIX + family.name + suffix for suffix in suffixes]
 
 
-def of_rows(rows: Mapping[int, Row]) -> Iterator[tuple[Family, list[Sample]]]:
-    """The metrics of what workers count. rows: slot to the sum of its rows, those of dead processes included."""
+def of_rows(rows: Mapping[int, Row], gone: Collection[int] = ()) -> Iterator[tuple[Family, list[Sample]]]:
+    """The metrics of what workers count. rows: slot to the sum of its rows, those of dead processes included.
+
+    gone: slots that were removed. Their counters stay, as those of every slot; their gauges do not."""
     for field in SINGLE:
         family, index = family_of(field), INDEX[field.name]
         suffix = "_total" if family.kind == "counter" else ""
-        yield family, [Sample(suffix, {"slot": slot}, value_of(field, row[index])) for slot, row in rows.items()]
+        shown = [slot for slot in rows if family.kind == "counter" or slot not in gone]
+        yield family, [Sample(suffix, {"slot": slot}, value_of(field, rows[slot][index])) for slot in shown]
     causes = [(field.label, INDEX[field.name]) for field in counters.FAMILIES[CLOSES.name]]
     yield CLOSES, [Sample("_total", {"slot": slot, "cause": cause}, row[index]) for slot, row in rows.items() for cause, index in causes]
     for histogram in counters.HISTOGRAMS:

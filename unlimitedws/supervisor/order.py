@@ -15,12 +15,14 @@ class Order:
 
     serial: its number in the server's life.  row: its row of the stats table.
     listeners: of each of the slot's listeners, whether it is proxied and whether it speaks TLS.
+    workers: how many share the limits of the server.
     With it go these descriptors: the slot's listeners, the worker's end of its channel, the stats table."""
 
     serial: int
     slot: int
     row: int
     listeners: tuple[tuple[bool, bool], ...]
+    workers: int = 1
 
     def pack(self) -> Message:
         return {"spawn": asdict(self)}

@@ -14,6 +14,9 @@ and what it is told:
     {"cut": true}                    the same without waiting for anybody
     {"hand_over": true} + socket     give the connections to the worker at its other end, then stop with 1012
     {"take_over": true} + socket     take the connections of the worker at its other end
+    {"listen": [proxied, tls]} + socket   accept from this listener too
+    {"unlisten": inode}              accept no more from the listener whose socket has this inode
+    {"workers": number}              so many share the limits of the server from now on
     {"ask": number, ...}             about its connections: see asking.py
 
 SIGTERM is `stop`, a second one `cut`. SIGQUIT prints the stack of every thread. SIGINT is ignored: a terminal
@@ -74,18 +77,23 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def inode(fd: int) -> int:
+    """What a socket is known by in every process that holds it."""
+    return os.fstat(fd).st_ino
+
+
 def main(order: Order, load: Callable[[], App], config: Config, *, listeners: Sequence[Listening], channel: int, table: int) -> NoReturn:
     """Runs one worker in a process just forked. The descriptors are this process's own.
 
     load: gives the app; where it imports it, its errors are reported like those of on_start."""
-    forking.shrug(signal.SIGINT, signal.SIGHUP)
+    forking.shrug(signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
     faulthandler.register(DUMP_SIGNAL, file=2, all_threads=True, chain=False)
     stats = StatsTable(table)
     row = stats.row(order.row)
     stats.close()
     loop = loop_factory()()
     asyncio.set_event_loop(loop)
-    worker = WorkerProcess(order, config, Channel.adopt(channel), row, listeners, workers=stats.slots)
+    worker = WorkerProcess(order, config, Channel.adopt(channel), row, listeners)
     code = loop.run_until_complete(worker.main(load))
     logging.shutdown()  # handlers that buffer; forking.end runs no atexit functions
     forking.end(code)
@@ -95,10 +103,11 @@ class WorkerProcess:
     """One worker and its conversation with the supervisor."""
 
     def __init__(
-        self, order: Order, config: Config, channel: Channel, row: memoryview[int], listeners: Sequence[Listening], *, workers: int
-    ) -> None:
-        self.workers = workers
-        self.order, self.config, self.channel, self.row, self.listeners = order, config, channel, row, listeners
+        self, order: Order, config: Config, channel: Channel, row: memoryview[int], listeners: Sequence[Listening]
+    ) -> None:  # fmt: skip
+        self.order, self.config, self.channel, self.row = order, config, channel, row
+        self.workers = order.workers
+        self.listeners = {inode(listener.fd): listener for listener in listeners}
         self.stopping = asyncio.Event()
         self.cutting = asyncio.Event()
         self.terminated = False
@@ -125,7 +134,7 @@ class WorkerProcess:
             load(), self.config, row=self.row, serial=self.order.serial, workers=self.workers, supervised=True
         )  # fmt: skip
         self.row[INDEX["native"]] = worker.engine_name == "native"
-        start = asyncio.ensure_future(worker.start(self.listeners))
+        start = asyncio.ensure_future(worker.start(list(self.listeners.values())))
         if not await self.unless_stopped(start):
             return 0
         self.row[INDEX["state"]] = READY
@@ -191,8 +200,29 @@ class WorkerProcess:
             self.worker.take_over(socket.socket(fileno=fds[0]))
         elif "leave" in message and self.worker is not None:
             self.worker.leave()
+        elif "listen" in message:
+            self.listen(Listening(fds[0], *message["listen"]))
+        elif "unlisten" in message:
+            self.unlisten(message["unlisten"])
+        elif "workers" in message:
+            self.workers = message["workers"]
+            if self.worker is not None:
+                self.worker.share(self.workers)
         elif "ask" in message:
             self.channel.send(asking.answer(message, self.worker))
+
+    def listen(self, listener: Listening) -> None:
+        self.listeners[inode(listener.fd)] = listener
+        if self.worker is not None:
+            self.worker.listen(listener)
+
+    def unlisten(self, which: int) -> None:
+        listener = self.listeners.pop(which, None)
+        if listener is None:
+            return
+        if self.worker is not None:
+            self.worker.unlisten(listener.fd)
+        os.close(listener.fd)
 
     async def hand_over(self, sock: socket.socket) -> None:
         if self.worker is None or self.stopping.is_set():

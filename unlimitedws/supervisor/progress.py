@@ -47,7 +47,7 @@ class Progress:
             return self.stopping()
         if fleet.leaving:
             return f"about to stop: accepting, but not ready, with {counted(self.open, 'connection')}"
-        workers = sum(slot.current is not None for slot in fleet.slots)
+        workers = sum(slot.is_served for slot in fleet.slots)
         if not workers:
             return "no worker is ready"
         return f"serving {counted(self.open, 'connection')} with {counted(workers, 'worker')}"

@@ -15,27 +15,44 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("unlimitedws.supervisor")
 
+Outcome = asyncio.Future[str]
+
+ITS_OWN_PROGRAM = "the program itself imported the app, so restart the program to get fresh code"
+STOPPING = "the server is stopping"
+
+
+def known(outcome: str) -> Outcome:
+    """An outcome that needs no waiting."""
+    future = Outcome()
+    future.set_result(outcome)
+    return future
+
 
 class Reloader:
     """Reloads when asked; asked again meanwhile, once more.
 
     The code is proven before anything changes: it has to be imported, and on_start to succeed in the first slot.
     From there on there is no way back; a slot whose successor does not start keeps its old worker while the
-    next try is due.  count: reloads that came to their end."""
+    next try is due.  count: reloads that came to their end.  turn: held while slots are replaced, added or removed."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.asked = asyncio.Event()
-        self.turn = asyncio.Lock()  # slots are replaced for one reason at a time
+        self.outcome = Outcome()  # of the reload that is asked for next
+        self.turn = asyncio.Lock()
         self.count = 0
 
-    def ask(self) -> None:
-        if isinstance(self.fleet.given, str):
-            self.asked.set()
-        else:
+    def ask(self) -> Outcome:
+        """Has the code reloaded; the outcome is "" when the fresh code serves in every slot, or else why it does not."""
+        if not isinstance(self.fleet.given, str):
             self.fleet.notifier.reloading()
             self.fleet.notifier.ready()
-            log.warning("no reload: the program itself imported the app, so restart the program to get fresh code")
+            log.warning("no reload: %s", ITS_OWN_PROGRAM)
+            return known(ITS_OWN_PROGRAM)
+        if self.fleet.stopping.is_set():
+            return known(STOPPING)
+        self.asked.set()
+        return self.outcome
 
     async def run(self) -> None:
         """Until the server stops."""
@@ -44,13 +61,17 @@ class Reloader:
             await fleet.either(self.asked.wait())
             if not fleet.stopping.is_set():
                 self.asked.clear()
+                outcome, self.outcome = self.outcome, Outcome()
                 fleet.notifier.reloading()
                 async with self.turn:
-                    await self.reload()
+                    why_not = await self.reload()
+                outcome.set_result(STOPPING if fleet.stopping.is_set() else why_not)
                 if not fleet.stopping.is_set():
                     fleet.notifier.ready()
+        self.outcome.set_result(STOPPING)
 
-    async def reload(self) -> None:
+    async def reload(self) -> str:
+        """Why it came to nothing, or not to its end; "": all is done."""
         fleet = self.fleet
         log.info("reloading %s", fleet.given)
         try:
@@ -58,16 +79,17 @@ class Reloader:
         except START_FAILURES as error:
             if not fleet.stopping.is_set():
                 log.error("reload failed, the workers go on with the code they have: %s", error)
-            return
-        if not await self.replace(fleet.slots[0], fresh):
+            return str(error)
+        if why_not := await self.replace(fleet.slots[0], fresh):
             fresh.retire()
-            return
+            return str(why_not)
         fleet.use(fresh)
         for slot in fleet.slots[1:]:
             if not await self.replace_in_the_end(slot, fresh):
-                return
+                return f"slot {slot.number} went on with the code it had until the next reload was asked for"
         self.count += 1
         log.info("reloaded %s", fleet.given)
+        return ""
 
     async def renew(self, slot: Slot) -> bool:
         """Whether the slot has a fresh worker of the code in use; the old one drains."""
@@ -75,18 +97,20 @@ class Reloader:
             generation = self.fleet.generation
             if generation is None or slot.current is None or self.fleet.stopping.is_set():
                 return False
-            return await self.replace(slot, generation, "replacement")
+            return await self.replace(slot, generation, "replacement") is None
 
     async def replace_in_the_end(self, slot: Slot, fresh: Generation) -> bool:
         """Tries until the slot has a worker of the fresh generation; False: a stop or the next reload comes first."""
-        while not await self.replace(slot, fresh):
+        while await self.replace(slot, fresh):
             if self.fleet.stopping.is_set() or self.asked.is_set():
                 return False
             await self.fleet.pause(slot.backoff.after_failure())
         return True
 
-    async def replace(self, slot: Slot, fresh: Generation, why: str = "reload") -> bool:
-        """Whether the slot has a worker of the fresh generation, which takes the connections over; at most one drains the rest."""
+    async def replace(self, slot: Slot, fresh: Generation, why: str = "reload") -> Exception | None:
+        """Gives the slot a worker of the fresh generation, which takes the connections over; at most one drains the rest.
+
+        Why there is none, where it does not start."""
         fleet = self.fleet
         for child in tuple(slot.retired):
             if child.handed_over is not None:
@@ -100,6 +124,6 @@ class Reloader:
         except START_FAILURES as error:
             if not fleet.stopping.is_set():
                 log.error("%s: slot %d goes on with the code it has: %s", why, slot.number, error)
-            return False
+            return error
         fleet.install(slot, child)
-        return True
+        return None

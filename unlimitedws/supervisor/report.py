@@ -119,9 +119,10 @@ class Report:
 
     def sums(self, children: Iterable[Child]) -> dict[int, list[int]]:
         """Slot to the sum of what all its processes have counted, the dead ones too."""
-        rows: dict[int, list[memoryview[int]]] = {slot.number: [self.fleet.table.totals(slot.number)] for slot in self.fleet.slots}
-        for child in children:
-            rows[child.order.slot].append(self.row(child))
+        table = self.fleet.table
+        rows: dict[int, list[memoryview[int]]] = {slot.number: [table.totals(slot.number)] for slot in self.fleet.ever}
+        for child in children:  # its slot may be about to be added
+            rows.setdefault(child.order.slot, [table.totals(child.order.slot)]).append(self.row(child))
         return {slot: add(mine) for slot, mine in rows.items()}
 
     # ---- /stats
@@ -137,7 +138,7 @@ class Report:
             "uptime_s": self.uptime_s,
             "engine": self.engine,
             "ready": self.is_ready,
-            "restarts": sum(slot.restarts for slot in fleet.slots),
+            "restarts": fleet.restarts,
             "reloads": fleet.reloader.count,
             "pressure": pressure(fleet.pressure),
             "room": self.room(samples)._asdict(),
@@ -150,7 +151,7 @@ class Report:
 
     def worker(self, child: Child, samples: dict[int, Sample]) -> Document:
         """One process: what it has counted itself."""
-        row = self.row(child)
+        row, slots = self.row(child), self.fleet.ever
         sample = samples.get(child.pid)
         return {
             "slot": child.order.slot,
@@ -159,7 +160,7 @@ class Report:
             "state": child.state,
             "engine": child.engine or None,
             "uptime_s": uptime_s(row),
-            "restarts": self.fleet.slots[child.order.slot].restarts,
+            "restarts": slots[child.order.slot].restarts if child.order.slot < len(slots) else 0,
             **columns(row),
             **resources([sample] if sample else []),
         }
@@ -202,10 +203,10 @@ class Report:
         yield single(metrics.KERNEL, kernel_bytes)
         yield single(metrics.MEMORY_USED, round(used, 4))
         yield single(metrics.MEMORY_STALLED, round(stalled, 4))
-        yield metrics.WORKER_READY, [metrics.Sample("", {"slot": slot.number}, int(slot.current is not None)) for slot in fleet.slots]
-        yield metrics.RESTARTS, [metrics.Sample("_total", {"slot": slot.number}, slot.restarts) for slot in fleet.slots]
+        yield metrics.WORKER_READY, [metrics.Sample("", {"slot": slot.number}, int(slot.is_served)) for slot in fleet.slots]
+        yield metrics.RESTARTS, [metrics.Sample("_total", {"slot": slot.number}, slot.restarts) for slot in fleet.ever]
         yield from self.of_roles(samples)
-        yield from metrics.of_rows(self.sums(self.children()))
+        yield from metrics.of_rows(self.sums(self.children()), gone={slot.number for slot in fleet.former})
 
     def of_roles(self, samples: dict[int, Sample]) -> Iterator[tuple[Family, list[metrics.Sample]]]:
         """Memory and descriptors of the processes of each role, of workers for each slot; left out where unknown."""
@@ -223,7 +224,7 @@ class Report:
     def closes(self) -> Document:
         """The last ends of WebSockets, the latest first."""
         table = self.fleet.table
-        rows = [(slot.number, table.totals(slot.number)) for slot in self.fleet.slots]
+        rows = [(slot.number, table.totals(slot.number)) for slot in self.fleet.ever]
         rows += [(child.order.slot, self.row(child)) for child in self.children()]
         now_ms, now = time.monotonic_ns() // 1_000_000, time.time()
         found = []

@@ -24,7 +24,8 @@ MAGIC = int.from_bytes(b"unlimws\0", "little")
 VERSION = 1
 CHECKSUM = zlib.crc32(",".join(field.name for field in counters.FIELDS).encode())
 
-HEADER_ITEMS = 8  # magic, version, checksum, items of a row, slots, process rows; two to spare
+HEADER_ITEMS = 8  # magic, version, checksum, items of a row, slots, process rows, USED; one to spare
+USED = 6  # process rows that were ever claimed are among the first so many
 ROW_ITEMS = (counters.ROW_BYTES + 63) // 64 * 8  # 64: a cache line
 ITEM_BYTES = 8
 
@@ -45,11 +46,12 @@ class StatsTable:
         magic, version, checksum, row_items, self.slots, self.rows = self.items[:6]
         if (magic, version, checksum, row_items) != (MAGIC, VERSION, CHECKSUM, ROW_ITEMS):
             raise RuntimeError("the stats table was made by another version of unlimitedws; stop it and start anew")
-        self.claimed = {i for i in range(self.rows) if self.row(i)[counters.INDEX["pid"]]}
+        # Not all rows: to look at one takes its memory.
+        self.claimed = {i for i in range(self.items[USED]) if self.row(i)[counters.INDEX["pid"]]}
 
     @classmethod
     def create(cls, slots: int) -> StatsTable:
-        """A new, empty table."""
+        """A new, empty table. It takes memory only for rows that are used, so `slots` may be many more than there are."""
         rows = rows_for(slots)
         fd = os.memfd_create("unlimitedws-stats", os.MFD_CLOEXEC)
         os.ftruncate(fd, ITEM_BYTES * (HEADER_ITEMS + ROW_ITEMS * (slots + rows)))
@@ -75,6 +77,7 @@ class StatsTable:
         free = next((i for i in range(self.rows) if i not in self.claimed), None)
         if free is not None:
             self.claimed.add(free)
+            self.items[USED] = max(self.items[USED], free + 1)
             self._wipe(free)
         return free
 

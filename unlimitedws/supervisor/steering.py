@@ -110,6 +110,15 @@ class Group:
         self.members.pop()
         self.attached = None
 
+    def pass_on(self, sock: socket.socket, slot: int) -> None:
+        """Another slot accepts from this socket now."""
+        index = [member for member, _ in self.members].index(sock)
+        self.members[index] = (sock, slot)
+
+    def is_last(self, sock: socket.socket) -> bool:
+        """Whether the others keep their indexes when this one leaves."""
+        return self.members[-1][0] is sock
+
     def weigh(self, weights: Sequence[int]) -> None:
         """Gives each slot its weight; a slot that has several of the sockets gets new connections on the first.
 

@@ -39,6 +39,7 @@ class Store:
     def __init__(self, activation: Activation, notifier: Notifier, room: int) -> None:
         self.notifier, self.room = notifier, room if notifier.is_there else 0
         self.used = 0
+        self.names: dict[int, str] = {}  # what systemd calls those that it keeps, by descriptor
         self.found: dict[str, socket] = {}
         self.next_number = 0
         for name, fd in sorted(activation.take_named(PREFIX).items(), key=lambda item: number_of(item[0])):
@@ -62,7 +63,8 @@ class Store:
         """The sockets that were kept of an address, as the settings are now."""
         names = [name for name, sock in self.found.items() if is_at(sock, address)]
         taken = [self.found.pop(name) for name in names]
-        for sock in taken:
+        for name, sock in zip(names, taken, strict=True):
+            self.names[sock.fileno()] = name
             set_options(sock, config)
             sock.listen(config.backlog)  # no new queue, but perhaps another length
         return taken
@@ -79,8 +81,15 @@ class Store:
 
     def keep(self, sock: socket) -> None:
         """From now on it outlives this process."""
-        self.notifier.store(f"{PREFIX}{self.next_number}", sock.fileno())
+        name = self.names[sock.fileno()] = f"{PREFIX}{self.next_number}"
+        self.notifier.store(name, sock.fileno())
         self.next_number += 1
+
+    def forget(self, sock: socket) -> None:
+        """It is about to be closed for good."""
+        if (name := self.names.pop(sock.fileno(), None)) is not None:
+            self.used -= 1
+            self.notifier.forget(name)
 
     def close(self) -> None:
         """Gives up what nobody has taken: the settings have changed."""

@@ -1,8 +1,10 @@
 """The supervisor: the sequence of a server's life, and the signals that drive it.
 
     bind every listener, raise limits      errors here end it before anything is forked
-    start the admin endpoint, the fleet    an app that cannot start ends it with exit code 3
-    wait                                   SIGTERM, SIGINT: stop (see departure.py); again: at once; SIGHUP: reload
+    open control socket and admin port     so that a start can be watched
+    start the fleet                        an app that cannot start ends it with exit code 3
+    wait                                   SIGTERM, SIGINT: stop (see departure.py); again: at once; SIGHUP: reload;
+                                           SIGTTIN, SIGTTOU: one worker more, or fewer (see scaling.py)
     stop the fleet                         no process of ours is left
 
 It runs on the standard library's loop, in one thread: only a single-threaded process forks safely.
@@ -25,8 +27,10 @@ from unlimitedws import logs, requirements
 from unlimitedws.config import Config, adapt
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import name_of
+from unlimitedws.socketfile import UnixListener
 from unlimitedws.sources import traced
 from unlimitedws.supervisor.admin import Admin
+from unlimitedws.supervisor.control import Control, listen_for_control
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.departure import depart
 from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
@@ -42,12 +46,13 @@ from unlimitedws.supervisor.renewal import Renewal
 from unlimitedws.supervisor.report import Report
 from unlimitedws.supervisor.sampler import EVERY_S, Sampler
 from unlimitedws.supervisor.tasks import Tasks
+from unlimitedws.supervisor.verbs import Verbs
 from unlimitedws.supervisor.watchdog import Watchdog
 from unlimitedws.supervisor.watcher import SourceWatcher
 
 log = logging.getLogger("unlimitedws.supervisor")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU)
 
 
 class Supervisor:
@@ -86,15 +91,19 @@ class Supervisor:
             admin_listener = listen_for_admin(self.config)
             if admin_listener is not None:
                 stack.callback(admin_listener.close)
+            control_listener = listen_for_control(self.config, listeners.port)
+            if control_listener is not None:
+                stack.callback(control_listener.close)
             stack.enter_context(signals_restored())
             become_subreaper()
             runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.SelectorEventLoop))
-            runner.run(self.serve(listeners, admin_listener, kept, notifier))
+            runner.run(self.serve(listeners, admin_listener, control_listener, kept, notifier))
         if self.crash is not None:
             raise self.crash
 
     async def serve(
-        self, listeners: Listeners, admin_listener: socket.socket | None, kept: frozenset[int], notifier: Notifier
+        self, listeners: Listeners, admin_listener: socket.socket | None, control_listener: UnixListener | None, kept: frozenset[int],
+        notifier: Notifier,
     ) -> None:  # fmt: skip
         fleet = Fleet(self.app, self.config, listeners, kept=kept, failed=self.failed, notifier=notifier)
         self.fleet, self.notifier = fleet, notifier
@@ -106,7 +115,11 @@ class Supervisor:
         tasks.start(fleet.go_on_advising())
         tasks.start(notifier.go_on_living())
         admin: Admin | None = None
+        control: Control | None = None
+        stopped = fleet.loop.create_future()
         try:
+            if control_listener is not None:
+                control = await self.open_control(control_listener, Verbs(fleet, report, stop=self.stop, stopped=stopped))
             if admin_listener is not None:
                 admin = await self.open_admin(admin_listener, report)
             await fleet.start()
@@ -117,6 +130,9 @@ class Supervisor:
         finally:
             notifier.stopping()
             await fleet.stop()
+            stopped.set_result(None)
+            if control is not None:
+                await control.close()
             if admin is not None:
                 await admin.close()
             log.info("stopped")
@@ -157,12 +173,30 @@ class Supervisor:
         log.info("dashboard and stats on http://%s/", name_of(listener))
         return admin
 
+    async def open_control(self, listener: UnixListener, verbs: Verbs) -> Control:
+        control = Control(verbs.table())
+        await control.serve(listener.sock)
+        log.info("`unlimitedws ctl` on %s", listener.path)
+        return control
+
     def take_signals(self) -> None:
         loop, fleet = self.fleet.loop, self.fleet
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, fleet.reload)
+        loop.add_signal_handler(signal.SIGTTIN, self.told_to_scale, signal.SIGTTIN, +1)
+        loop.add_signal_handler(signal.SIGTTOU, self.told_to_scale, signal.SIGTTOU, -1)
         loop.add_signal_handler(signal.SIGCHLD, Reaper(fleet.reaped).reap)
+
+    def told_to_scale(self, number: signal.Signals, more: int) -> None:
+        scaler = self.fleet.scaler
+        if not self.fleet.was_ready or self.fleet.leaving:
+            log.warning("%s: not while the server starts or stops", number.name)
+        elif not 1 <= scaler.wanted + more <= scaler.most:
+            log.warning("%s: %d is the %s number of workers", number.name, scaler.wanted, "least" if more < 0 else "largest")
+        else:
+            log.info("%s: from %d to %d workers", number.name, scaler.wanted, scaler.wanted + more)
+            scaler.ask(scaler.wanted + more)
 
     def told_to_stop(self, number: signal.Signals) -> None:
         if self.fleet.leaving:
@@ -170,9 +204,13 @@ class Supervisor:
             self.fleet.cut()
         else:
             log.info("%s: stopping; again to stop at once", number.name)
-            self.fleet.leave()
-            self.notifier.stopping()
-            self.tasks.start(depart(self.fleet, self.config.drain_delay_s))
+            self.stop()
+
+    def stop(self) -> None:
+        """Begins a polite stop: see departure.py."""
+        self.fleet.leave()
+        self.notifier.stopping()
+        self.tasks.start(depart(self.fleet, self.config.drain_delay_s))
 
 
 def check_caller() -> None:

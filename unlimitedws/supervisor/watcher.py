@@ -59,7 +59,7 @@ class SourceWatcher:
 
     imported: gives the files of the app's modules, wherever they are; all those below `folder` count too."""
 
-    def __init__(self, folder: Path, imported: Callable[[], Iterable[str]], changed: Callable[[], None]) -> None:
+    def __init__(self, folder: Path, imported: Callable[[], Iterable[str]], changed: Callable[[], object]) -> None:
         self.folder, self.imported, self.changed = folder, imported, changed
         self.seen = self.look()
 

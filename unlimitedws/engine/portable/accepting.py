@@ -54,6 +54,14 @@ class Acceptor:
         if not self.paused:
             self.engine.epoll.register(fd, select.EPOLLIN)
 
+    def unlisten(self, fd: int) -> None:
+        listener = self.listeners.pop(fd, None)
+        if listener is None:
+            return
+        if not self.paused:
+            self.engine.epoll.unregister(fd)
+        listener.socket.detach()
+
     def stop(self) -> None:
         """Leaves the listeners to their owner, as they were."""
         for fd, listener in self.listeners.items():

@@ -191,6 +191,9 @@ class Engine(Moving):
         self.thread = get_ident()
         self.acceptor.listen(fd, proxied, tls)
 
+    def unlisten(self, fd: int) -> None:
+        self.acceptor.unlisten(fd)
+
     def stop_listening(self) -> None:
         self.acceptor.stop()
 

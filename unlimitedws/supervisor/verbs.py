@@ -1,0 +1,114 @@
+"""What the operator can ask a server to do, by name: the verbs of the control socket (see control.py and docs/reference/ctl.md)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+
+from unlimitedws.engine.counters import INDEX
+from unlimitedws.supervisor.child import Child
+from unlimitedws.supervisor.control import Message, Refused, Say, Verb
+from unlimitedws.supervisor.fleet import Fleet
+from unlimitedws.supervisor.report import Report, uptime_s
+from unlimitedws.supervisor.scaling import ScaleFailed
+
+TELL_EVERY_S = 2.0
+
+
+class Verbs:
+    """stop: begins the stop of the server.  stopped: done when it is through, and no process is left."""
+
+    def __init__(self, fleet: Fleet, report: Report, *, stop: Callable[[], None], stopped: Awaitable[None]) -> None:
+        self.fleet, self.report, self.begin_stop, self.stopped = fleet, report, stop, stopped
+
+    def table(self) -> dict[str, Verb]:
+        """Name to what does it."""
+        return {"status": self.status, "reload": self.reload, "workers": self.workers, "stop": self.stop}
+
+    # ---- status
+
+    async def status(self, request: Message, say: Say) -> Message:
+        report = self.report
+        return {
+            "version": report.version,
+            "pid": os.getpid(),
+            "state": self.state,
+            "uptime_s": report.uptime_s,
+            "engine": report.engine,
+            "listening": self.fleet.listeners.names,
+            "reloads": self.fleet.reloader.count,
+            "workers": [self.worker(child) for child in report.children()],
+        }
+
+    @property
+    def state(self) -> str:
+        """Of the whole server, in a word."""
+        fleet = self.fleet
+        if fleet.leaving:
+            return "stopping"
+        if not fleet.was_ready:
+            return "starting"
+        if fleet.reloader.turn.locked():
+            return "changing"
+        return "serving" if fleet.is_served else "down"
+
+    def worker(self, child: Child) -> Message:
+        row = self.report.row(child)
+        return {
+            "slot": child.order.slot,
+            "pid": child.pid,
+            "state": child.state,
+            "connections": row[INDEX["connections_open"]],
+            "uptime_s": uptime_s(row),
+        }
+
+    # ---- changes
+
+    async def reload(self, request: Message, say: Say) -> Message:
+        self.check_it_serves()
+        outcome = self.fleet.reload()
+        if not waits(request):
+            return {"begun": True}
+        say(f"reloading {self.fleet.given}")
+        if why_not := await asyncio.shield(outcome):
+            raise Refused(f"not reloaded: {why_not}")
+        for slot in tuple(self.fleet.slots):
+            await self.fleet.handed_over(slot)
+        return {"reloaded": True, "workers": len(self.fleet.slots)}
+
+    async def workers(self, request: Message, say: Say) -> Message:
+        self.check_it_serves()
+        scaler, number = self.fleet.scaler, request.get("number")
+        if type(number) is not int or not 1 <= number <= scaler.most:
+            raise Refused(f"the number of workers is 1 to {scaler.most:,}")
+        outcome = scaler.ask(number)
+        if not waits(request):
+            return {"begun": True}
+        say(f"from {len(self.fleet.slots)} to {number} workers")
+        while not (await asyncio.wait([outcome], timeout=TELL_EVERY_S))[0]:
+            say(scaler.progress())
+        try:
+            return outcome.result()._asdict()
+        except ScaleFailed as error:
+            raise Refused(str(error)) from None
+
+    async def stop(self, request: Message, say: Say) -> Message:
+        if not self.fleet.leaving:
+            self.begin_stop()
+        if waits(request):
+            say("stopping")
+            await asyncio.shield(asyncio.ensure_future(self.stopped))
+        return {"stopped": waits(request)}
+
+    def check_it_serves(self) -> None:
+        """Raises Refused where nothing can be changed now."""
+        if self.fleet.leaving:
+            raise Refused("the server is stopping")
+        if not self.fleet.was_ready:
+            raise Refused("the server is still starting; ask again when it serves")
+
+
+def waits(request: Message) -> bool:
+    """Whether the client wants to hear how it ends."""
+    return request.get("wait") is not False
