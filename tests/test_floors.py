@@ -47,6 +47,7 @@ FLOORS = (
         "verdict",
         "threads",
         "turns",
+        "descriptors",
         "expiry",
         "http.files",
         "http.request",

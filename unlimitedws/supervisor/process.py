@@ -14,6 +14,8 @@ and what it is told:
     {"cut": true}                    the same without waiting for anybody
     {"hand_over": true} + socket     give the connections to the worker at its other end, then stop with 1012
     {"take_over": true} + socket     take the connections of the worker at its other end
+    {"give": count, ...} + socket    give so many connections (null: all) to the worker at its other end, and go on; the answer
+                                     has how many have `moved`. accepting: false: accept no more from now on
     {"ask": number, ...}             about its connections: see asking.py
 
 SIGTERM is `stop`, a second one `cut`. SIGQUIT prints the stack of every thread. SIGINT is ignored: a terminal
@@ -103,6 +105,7 @@ class WorkerProcess:
         self.cutting = asyncio.Event()
         self.terminated = False
         self.worker: Worker | None = None
+        self.giving: set[asyncio.Future[None]] = set()
         self.close_code, self.close_reason = GOING_AWAY, "server is stopping"
 
     async def main(self, load: Callable[[], App]) -> int:
@@ -191,6 +194,10 @@ class WorkerProcess:
             self.worker.take_over(socket.socket(fileno=fds[0]))
         elif "leave" in message and self.worker is not None:
             self.worker.leave()
+        elif "give" in message:
+            giving = asyncio.ensure_future(self.give(message, socket.socket(fileno=fds[0])))
+            self.giving.add(giving)
+            giving.add_done_callback(self.giving.discard)
         elif "ask" in message:
             self.channel.send(asking.answer(message, self.worker))
 
@@ -208,6 +215,17 @@ class WorkerProcess:
         self.channel.send({"handed_over": done})
         if done:
             self.stop(SERVICE_RESTART, "server is restarting")
+
+    async def give(self, message: Message, sock: socket.socket) -> None:
+        moved = 0
+        if self.worker is None:
+            sock.close()
+        else:
+            try:
+                moved = await self.worker.give(sock, message["give"], accepting=message["accepting"])
+            except Exception:
+                log.exception("worker %d of slot %d: giving connections failed", os.getpid(), self.order.slot)
+        self.channel.send({"answer": message["ask"], "moved": moved})
 
     def terminate(self) -> None:
         if self.terminated:
