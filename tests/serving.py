@@ -70,13 +70,16 @@ class Served:
 
 
 @contextmanager
-def served(handlers: Any, *, loop_factory: Any = None, **settings: Any) -> Iterator[Served]:
-    """Serves `handlers` on a free port; at the end everything borrowed must have been given back."""
+def served(handlers: Any, *, loop_factory: Any = None, serial: int = 0, **settings: Any) -> Iterator[Served]:
+    """Serves `handlers` on a free port; at the end everything borrowed must have been given back.
+
+    serial: the upper part of the ids of its connections, where there is more than one."""
     settings = {"stop_timeout_s": 5.0, **settings}
     gc.collect()  # what an earlier test dropped must not be missed below
     before = descriptors()
     with running_loop(loop_factory) as loop:
         server = Server(handlers, port=0, **settings)
+        server.worker.serial = serial
         there = Served(server, loop)
         there.run(server.start())
         try:

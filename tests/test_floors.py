@@ -48,6 +48,7 @@ FLOORS = (
         "verdict",
         "threads",
         "turns",
+        "descriptors",
         "expiry",
         "http.files",
         "http.request",

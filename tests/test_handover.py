@@ -23,7 +23,7 @@ from unlimitedws.engine.moved import Moved
 from unlimitedws.errors import AppInvalid
 from unlimitedws.functions import blocking
 from unlimitedws.handlers import Handlers
-from unlimitedws.handover import Luggage, written
+from unlimitedws.handover.link import Luggage, written
 from unlimitedws.wire.closing import SERVICE_RESTART
 
 
@@ -45,7 +45,7 @@ def echoing(prefix: str = "") -> Handlers:
 @contextmanager
 def two(old: Any, new: Any, engine_name: str, other_engine: str, **settings: Any) -> Iterator[tuple[Served, Served]]:
     # The new one around the old one: each counts at its end what is left open, and the old one may stop before that.
-    with served(new, engine=other_engine, **settings) as other, served(old, engine=engine_name, **settings) as one:
+    with served(new, serial=1, engine=other_engine, **settings) as other, served(old, engine=engine_name, **settings) as one:
         yield one, other
 
 
@@ -54,6 +54,16 @@ def hand_over(old: Served, new: Served) -> bool:
     new.call(lambda: new.server.worker.take_over(theirs))
     done: bool = old.run(old.server.worker.hand_over(ours))
     return done
+
+
+def received(theirs: socket.socket, kind: bytes = b"W", room: int = 250) -> list[int]:
+    """What a taker played by the test is given first: the descriptors of the batch and its connections."""
+    theirs.settimeout(WAIT_S)
+    assert theirs.recv(16) == kind
+    theirs.send(b"R%d" % room)
+    packet, fds, _, _ = socket.recv_fds(theirs, 16, 300)
+    assert packet == b"B"
+    return fds
 
 
 def test_a_client_notices_nothing(engine_name: str, other_engine: str) -> None:
@@ -254,9 +264,8 @@ def test_a_successor_that_dies_before_it_acknowledged_costs_nobody_anything(engi
         client.send("1")
         assert client.recv(timeout=WAIT_S) == "old 1"
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.settimeout(WAIT_S)
         handing = asyncio.run_coroutine_threadsafe(old.server.worker.hand_over(ours), old.loop)
-        _, fds, _, _ = socket.recv_fds(theirs, 16, 300)
+        fds = received(theirs)
         for fd in fds:
             socket.close(fd)
         theirs.close()
@@ -272,10 +281,9 @@ def test_who_acknowledged_and_died_had_them(engine_name: str, other_engine: str)
     with two(echoing(), echoing(), engine_name, other_engine) as (old, _), old.client() as client:
         eventually(lambda: old.counters["connections_open"] == 1)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        theirs.settimeout(WAIT_S)
         handing = asyncio.run_coroutine_threadsafe(old.server.worker.hand_over(ours), old.loop)
-        _, fds, _, _ = socket.recv_fds(theirs, 16, 300)
-        theirs.send(b"A")
+        fds = received(theirs)
+        theirs.send(b"A0")
         theirs.close()
         for fd in fds:
             socket.close(fd)
@@ -324,7 +332,8 @@ def test_a_stop_in_the_middle_waits_for_the_batch_on_its_way(engine_name: str, o
 
         async def both() -> None:
             handing = asyncio.ensure_future(old.server.worker.hand_over(ours))
-            await asyncio.sleep(0)
+            while not old.server.worker._engine.departing:
+                await asyncio.sleep(0)
             await asyncio.gather(handing, old.server.worker.stop())
 
         old.run(both())

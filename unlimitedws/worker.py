@@ -13,6 +13,7 @@ from typing import Any
 
 from unlimitedws.app import App
 from unlimitedws.config import Config
+from unlimitedws.descriptors import descriptors_left
 from unlimitedws.dispatch import Dispatch
 from unlimitedws.engine import load
 from unlimitedws.engine.contract import TICKS_PER_S
@@ -21,7 +22,8 @@ from unlimitedws.expiry import Expiry
 from unlimitedws.farewell import Farewell
 from unlimitedws.front import Front
 from unlimitedws.gate import Gate
-from unlimitedws.handover import Arriving, Leaving
+from unlimitedws.handover.arriving import Arriving
+from unlimitedws.handover.leaving import Leaving
 from unlimitedws.lifespan import Lifespan
 from unlimitedws.listener import Listening
 from unlimitedws.logs import FloodGuard
@@ -40,6 +42,9 @@ GRACE_S = 1.0
 
 POLL_S = 0.01
 """How often a stop looks whether what it waits for has ended."""
+
+SPARE = 64
+"""Descriptors that are left to the app when others give their connections: for its files and databases."""
 
 EVERYONE = 1 << 30
 
@@ -67,8 +72,10 @@ class Worker:
         self._certificates = Certificates(config) if config.certfile else None
         self._expiry = Expiry(self._expire)
         self._engine: Any = None
-        self._leaving: Leaving | None = None
+        self._leaving: list[Leaving] = []
         self._arriving: list[Arriving] = []
+        self._giving = asyncio.Lock()
+        self._is_ending = self._is_stopping = False
         self._thread = threading.get_ident()
         self._listeners: list[Listening] = []
         self._is_accepting = False
@@ -136,21 +143,89 @@ class Worker:
             sock.close()
             return False
         self.stop_listening()
-        began = time.monotonic()
-        leaving = self._leaving = Leaving(self._engine, self.app, self._expiry, sock)
-        if not await leaving.run(self.config.handover_timeout_s):
-            self._leaving = None
-            return False
+        self._settle_moves()
+        async with self._giving:
+            if self._engine is None:
+                sock.close()
+                return False
+            began = time.monotonic()
+            leaving = self._leave(sock, whole=True)
+            if not await leaving.run(self.config.handover_timeout_s):
+                self._leaving.remove(leaving)
+                return False
         log.info("%d connections handed over in %.0f ms", leaving.moved, (time.monotonic() - began) * 1000)
+        if not leaving.room:
+            log.warning("the other worker has no descriptors left for more connections; raise the limit of open files")
         return True
 
+    async def give(self, sock: socket.socket, count: int | None = None, *, accepting: bool = True) -> int:
+        """Gives `count` connections (None: as many as there are) that can move to the worker at the other end of `sock`, and
+        goes on with the rest; how many have moved.
+
+        Stay: what cannot move, what the other has no room for, and what it had not taken over when it was lost. accepting: False:
+        takes no new ones from now on."""
+        if self._engine is not None and not accepting:
+            self.stop_listening()
+        async with self._giving:
+            # Who gives while it takes would have to pass publications on, from one side to the other.
+            await self._until(lambda: not any(each.is_busy for each in self._arriving), time.monotonic() + self.config.handover_timeout_s)
+            if self._engine is None or self._is_ending:
+                sock.close()
+                return 0
+            if count is None and accepting:  # those who come meanwhile stay, or this would have no end
+                count = self._held
+            leaving = self._leave(sock, whole=False)
+            try:
+                await leaving.run(self.config.handover_timeout_s, count)
+            finally:
+                self._leaving.remove(leaving)
+            return leaving.moved
+
     def take_over(self, sock: socket.socket) -> None:
-        """Takes what the worker at the other end of `sock` gives by `hand_over`, for as long as it lives."""
+        """Takes what the worker at the other end of `sock` gives, by `hand_over` for as long as it lives, or by `give`."""
         if self._engine is None:
             sock.close()
             return
-        self._arriving = [each for each in self._arriving if not each.ended.done()]
-        self._arriving.append(Arriving(self._engine, self.app, self._front.endpoints, self._expiry, sock, nobody=self._front.nobody))
+        self._arriving = [each for each in self._arriving if not each.is_over]
+        self._arriving.append(
+            Arriving(self._engine, self.app, self._front.endpoints, self._expiry, sock, room=self._room, nobody=self._front.nobody)
+        )
+
+    def _leave(self, sock: socket.socket, *, whole: bool) -> Leaving:
+        leaving = Leaving(self._engine, self.app, self._expiry, sock, whole=whole)
+        if self._is_stopping:
+            leaving.halt()
+        self._leaving.append(leaving)
+        return leaving
+
+    def _settle_moves(self) -> None:
+        """This worker ends: what it gives goes elsewhere from now on, and what others would give it stays with them."""
+        self._is_ending = True
+        for leaving in self._leaving:
+            leaving.halt()
+        for arriving in self._arriving:
+            if not arriving.whole:
+                arriving.end()
+
+    @property
+    def _moves(self) -> list[Leaving | Arriving]:
+        return [*self._leaving, *self._arriving]
+
+    @property
+    def _held(self) -> int:
+        return self._row[INDEX["connections_open"]] + self._row[INDEX["handshakes_pending"]]
+
+    def _room(self, coming: int, *, whole: bool) -> int:
+        """For how many connections there is room besides `coming`, of all that another worker has or of some.
+
+        A successor takes what its predecessor had, whatever the settings say of new ones. Nothing is taken while giving."""
+        held = self._held + coming
+        if whole:
+            return descriptors_left(held=held, spare=1)
+        if self._is_ending or self._giving.locked():
+            return 0
+        most = self.config.max_connections
+        return min(descriptors_left(held=held, spare=SPARE), max(0, most - held) if most else EVERYONE)
 
     async def stop(self, code: int = GOING_AWAY, reason: str = "server is stopping") -> None:
         """Accepts no more, closes every connection in paced batches, runs on_stop, frees everything.
@@ -160,10 +235,10 @@ class Worker:
         if self._engine is None:  # it never started, or has stopped
             return
         deadline = time.monotonic() + self.config.stop_timeout_s
+        self._is_stopping = True
         self.stop_listening()
-        if self._leaving is not None:
-            self._leaving.halt()
-            await self._until(lambda: not self._engine.departing, deadline)
+        self._settle_moves()
+        await self._until(lambda: not self._engine.departing, deadline)
         await self._until(lambda: not self._row[INDEX["handshakes_pending"]], min(deadline, time.monotonic() + HANDSHAKES_S))
         await self._drain(code, reason, deadline)
         await self._until(lambda: self._dispatch.is_idle, deadline)
@@ -209,7 +284,7 @@ class Worker:
             return 0
         reached: int = self._engine.broadcast(message, connections, text=text)
         if connections is None:  # a reload is under way: everybody is here or there
-            for side in (*([self._leaving] if self._leaving else ()), *self._arriving):
+            for side in self._moves:
                 if not side.is_over:
                     side.publish(message, text)
         return reached
@@ -247,7 +322,7 @@ class Worker:
         self._tick()
 
     def _close_engine(self) -> None:
-        for each in (*([self._leaving] if self._leaving else ()), *self._arriving):
+        for each in self._moves:
             each.link.close()
         engine, self._engine = self._engine, None
         self.loop.remove_reader(engine.fileno())

@@ -9,7 +9,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import Listener
@@ -21,9 +22,11 @@ from unlimitedws.supervisor.order import Order
 STATUS_WAIT_S = 1.0
 """How long the template may take to report how a worker ended, before nobody can."""
 
-
 ASK_S = 2.0
 """How long a worker may take to answer a question."""
+
+GIVE_S = 120.0
+"""How long it may take to give connections: a million of them take some fifteen seconds."""
 
 
 class Child:
@@ -100,15 +103,37 @@ class Child:
     def cut(self) -> None:
         self.channel.send({"cut": True})
 
+    async def give(self, to: Child, count: int | None = None, *, accepting: bool = True) -> int:
+        """Has it give `count` of its connections, or all, to another worker that serves; how many have moved.
+
+        Both go on serving. What cannot move stays, and so does what has no room there, or was not taken over when `to` died. 0 where
+        this one dies: whom `to` had taken over by then lives on there. accepting: False: it accepts no more from now on."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours, theirs:
+            if not to.channel.send({"take_over": True}, [theirs.fileno()]):
+                return 0
+            number, answer = self.question({"give": count, "accepting": accepting}, [ours.fileno()])
+        try:
+            futures: tuple[asyncio.Future[Any], ...] = (answer, self.ended)
+            await asyncio.wait(futures, timeout=GIVE_S, return_when=asyncio.FIRST_COMPLETED)
+            return int(answer.result()["moved"]) if answer.done() else 0
+        finally:
+            del self.asked[number]
+
     async def ask(self, question: Message, timeout_s: float = ASK_S) -> Message:
         """The worker's answer (asking.py). Raises TimeoutError where there is none in time, as of one that hangs or is gone."""
-        number = next(self.questions)
-        self.asked[number] = answer = self.loop.create_future()
+        number, answer = self.question(question)
         try:
-            self.channel.send({"ask": number, **question})
             return await asyncio.wait_for(answer, timeout_s)
         finally:
             del self.asked[number]
+
+    def question(self, question: Message, fds: Sequence[int] = ()) -> tuple[int, asyncio.Future[Message]]:
+        """Asks; who does so deletes it from `asked` at the end."""
+        number = next(self.questions)
+        self.asked[number] = answer = self.loop.create_future()
+        self.channel.send({"ask": number, **question}, fds)
+        return number, answer
 
     def signal(self, number: signal.Signals) -> None:
         """Sent through the pidfd: never to a stranger who got its pid."""

@@ -17,6 +17,8 @@ and what it is told:
     {"listen": [proxied, tls]} + socket   accept from this listener too
     {"unlisten": inode}              accept no more from the listener whose socket has this inode
     {"workers": number}              so many share the limits of the server from now on
+    {"give": count, ...} + socket    give so many connections (null: all) to the worker at its other end, and go on; the answer
+                                     has how many have `moved`. accepting: false: accept no more from now on
     {"ask": number, ...}             about its connections: see asking.py
 
 SIGTERM is `stop`, a second one `cut`. SIGQUIT prints the stack of every thread. SIGINT is ignored: a terminal
@@ -112,6 +114,7 @@ class WorkerProcess:
         self.cutting = asyncio.Event()
         self.terminated = False
         self.worker: Worker | None = None
+        self.giving: set[asyncio.Future[None]] = set()
         self.close_code, self.close_reason = GOING_AWAY, "server is stopping"
 
     async def main(self, load: Callable[[], App]) -> int:
@@ -208,6 +211,10 @@ class WorkerProcess:
             self.workers = message["workers"]
             if self.worker is not None:
                 self.worker.share(self.workers)
+        elif "give" in message:
+            giving = asyncio.ensure_future(self.give(message, socket.socket(fileno=fds[0])))
+            self.giving.add(giving)
+            giving.add_done_callback(self.giving.discard)
         elif "ask" in message:
             self.channel.send(asking.answer(message, self.worker))
 
@@ -238,6 +245,17 @@ class WorkerProcess:
         self.channel.send({"handed_over": done})
         if done:
             self.stop(SERVICE_RESTART, "server is restarting")
+
+    async def give(self, message: Message, sock: socket.socket) -> None:
+        moved = 0
+        if self.worker is None:
+            sock.close()
+        else:
+            try:
+                moved = await self.worker.give(sock, message["give"], accepting=message["accepting"])
+            except Exception:
+                log.exception("worker %d of slot %d: giving connections failed", os.getpid(), self.order.slot)
+        self.channel.send({"answer": message["ask"], "moved": moved})
 
     def terminate(self) -> None:
         if self.terminated:

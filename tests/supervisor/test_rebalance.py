@@ -1,0 +1,124 @@
+"""Live connections evened out between workers that serve."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from tests.supervisor.conftest import Run
+from tests.supervisor.running import Running, until
+from unlimitedws.supervisor.rebalance import plan
+
+WITHOUT_CONTROL = """
+# A signal stands for the operator's command.
+import asyncio, signal
+from unlimitedws.supervisor.fleet import Fleet
+from unlimitedws.supervisor.rebalance import rebalance
+
+start = Fleet.start
+
+async def start_and_listen(fleet):
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, lambda: fleet.tasks.start(rebalance(fleet)))
+    await start(fleet)
+
+Fleet.start = start_and_listen
+
+from unlimitedws import Supervisor
+"""
+
+
+def launcher(**settings: Any) -> str:
+    return WITHOUT_CONTROL + f"Supervisor('app:handlers', port=0, admin_port=0, **{settings!r}).run()\n"
+
+
+NUMBERING = """
+from unlimitedws import Handlers
+
+handlers = Handlers()
+
+@handlers.on_connect
+def connect(conn):
+    if not conn.resumed:
+        conn.state = 0
+
+@handlers.on_message
+def count(conn, message):
+    conn.state += 1
+    conn.send(f"{conn.id} {conn.state}")
+"""
+
+
+def shares(server: Running) -> list[int]:
+    return [worker["connections_open"] for worker in server.stats["workers"] if worker["state"] == "ready"]
+
+
+def rebalanced(server: Running, times: int = 1) -> int:
+    """Has it rebalance; how many connections have moved."""
+    server.signal(signal.SIGUSR1)
+    return int(server.says(rf"(?s)(?:rebalanced.*){{{times - 1}}}rebalanced: (\d+) connections moved", 30)[1])
+
+
+def numbers(clients: list[ClientConnection]) -> list[list[int]]:
+    """Of each client, its id and how many messages its state has seen."""
+    for client in clients:
+        client.send("?")
+    return [[int(part) for part in str(client.recv(timeout=10)).split()] for client in clients]
+
+
+def test_the_successor_of_a_killed_worker_gets_its_share_and_nobody_is_closed(run: Run, engine_name: str) -> None:
+    server = run(source=NUMBERING, script=launcher(workers=2, engine=engine_name)).ready()
+    clients = [server.connect() for _ in range(20)]
+    victim = server.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    server.successors(victim, workers=2)
+    alive = [client for client in clients if is_there(client)]
+    ids = [id for id, _ in numbers(alive)]
+    until(lambda: shares(server) == [0, len(alive)])
+    moved = rebalanced(server)
+    assert moved == len(alive) // 2
+    assert sorted(shares(server)) == sorted([len(alive) // 2, len(alive) - len(alive) // 2])
+    assert [id for id, _ in numbers(alive)] == ids
+    assert len({count for _, count in numbers(alive)}) == 1
+    assert rebalanced(server, 2) == 0
+    assert server.stats["total"]["closes"]["drain"] == 0
+
+
+def is_there(client: ClientConnection) -> bool:
+    try:
+        return bool(numbers([client]))
+    except (ConnectionClosed, OSError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        ([], []),
+        ([7], []),
+        ([5, 5, 5], []),
+        ([5, 5, 4], []),
+        ([10, 0], [("0", "1", 5)]),
+        ([9, 0], [("0", "1", 4)]),
+        ([0, 12, 0, 0], [("1", "3", 3), ("1", "2", 3), ("1", "0", 3)]),
+        ([3, 3, 0], [("1", "2", 1), ("0", "2", 1)]),
+    ],
+)
+def test_each_gets_the_mean_with_as_few_moves_as_that_takes(held: list[int], expected: list[tuple[str, str, int]]) -> None:
+    assert list(plan([(str(place), count) for place, count in enumerate(held)])) == expected  # type: ignore[misc]
+
+
+def test_a_plan_evens_out_whatever_there_is() -> None:
+    for seed in range(200):
+        counts = {str(place): (seed * 7919 + place * 104729) % (50 + seed) for place in range(1 + seed % 9)}
+        total = sum(counts.values())
+        for giver, taker, count in plan(list(counts.items())):  # type: ignore[arg-type]
+            assert count > 0
+            counts[giver] -= count  # type: ignore[index]
+            counts[taker] += count  # type: ignore[index]
+        assert sum(counts.values()) == total
+        assert max(counts.values()) - min(counts.values()) <= 1

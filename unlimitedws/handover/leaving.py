@@ -1,0 +1,174 @@
+"""The giver's side."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+import socket
+from typing import Any
+
+from unlimitedws.app import App
+from unlimitedws.engine.moved import Moved
+from unlimitedws.expiry import Expiry
+from unlimitedws.handover.link import BATCH, Link, Luggage, Publication
+
+log = logging.getLogger("unlimitedws.worker")
+
+ANSWER_S = 5.0
+"""How long a worker that goes on serving may take to answer."""
+
+POLL_S = 0.005
+"""How often it is looked whether a handler that was pending is through."""
+
+
+class Leaving:
+    """Gives connections that can move to the worker at the other end of `sock`.
+
+    whole: all of them, since this worker ends then; the link stays for publications. Else some, and the link ends with them.
+    moved: how many the other one has taken."""
+
+    def __init__(self, engine: Any, app: App, expiry: Expiry, sock: socket.socket, *, whole: bool = True) -> None:
+        self.engine, self.app, self.expiry, self.whole = engine, app, expiry, whole
+        self.hooks = [handlers.hook("on_handover") for handlers in app.endpoints]
+        self.loop = asyncio.get_running_loop()
+        self.link = Link(sock, self.heard, self.lost)
+        self.welcomed: asyncio.Future[bool] = self.loop.create_future()
+        self.acknowledged: asyncio.Future[bool] | None = None  # while a batch is on its way: whether it was taken
+        self.is_lost = False
+        self.is_halted = False
+        self.is_sent = False  # the batch on its way
+        self.room = 0  # there
+        self.published = 0  # publications of the other side that were repeated here
+        self.missed: list[Publication] = []  # of this side, while a batch was on its way
+        self.moved = 0
+
+    async def run(self, timeout_s: float, at_most: int | None = None) -> bool:
+        """Gives connections until `at_most` have moved, there is no room for more, or none is left that can move; those whose
+        handlers are pending get `timeout_s`.
+
+        False: the other worker is gone; what it had not acknowledged goes on here."""
+        deadline = self.loop.time() + timeout_s
+        self.link.send(b"W" if self.whole else b"S")
+        await self.answered(self.welcomed)
+        while not self.is_lost:
+            size = self.next_size(at_most)
+            batch = self.engine.depart(size, objects=any(self.hooks)) if size else []
+            if batch:
+                await self.give(batch)
+            elif not size or not self.engine.held() or self.loop.time() >= deadline:
+                break
+            else:
+                await asyncio.sleep(POLL_S)
+        if self.is_lost:
+            return False
+        if self.whole:
+            self.link.send(b"E")
+        else:
+            self.link.close()
+        return True
+
+    def next_size(self, at_most: int | None) -> int:
+        if self.is_halted:
+            return 0
+        return min(BATCH, self.room, BATCH if at_most is None else at_most - self.moved)
+
+    def halt(self) -> None:
+        """Begins no further batch: the worker stops, or everything is to go elsewhere."""
+        self.is_halted = True
+
+    async def give(self, batch: list[tuple[int, Moved, Any]]) -> None:
+        self.acknowledged = self.loop.create_future()
+        packed = [(fd, moved, self.luggage(fd, moved, connection)) for fd, moved, connection in batch]
+        going = [each for each in packed if each[2] is not None]
+        fds = [fd for fd, _, _ in going]
+        if self.is_lost:
+            self.lost()
+        self.link.send(b"B", (self.published, [(moved, luggage) for _, moved, luggage in going]), fds)
+        self.is_sent = True
+        for publication in self.missed:  # an on_handover made it: it has to follow the batch
+            self.link.send(b"P", publication)
+        # Not `is_lost`: who acknowledged and died then had them, and what it did with them is not known here.
+        was_taken = await self.answered(self.acknowledged)
+        self.acknowledged, self.is_sent = None, False
+        missed, self.missed = self.missed, []
+        if was_taken:
+            self.engine.departed(fds)
+            self.moved += len(fds)
+            return
+        connections = [self.engine.connection_at(fd) for fd, moved, _ in going if moved.path is not None] if missed else []
+        self.engine.stay(fds)
+        for publication in missed:
+            self.engine.broadcast(publication.message, connections, text=publication.text)
+
+    async def answered(self, answer: asyncio.Future[Any]) -> Any:
+        """What the other side answers. Where both go on serving, a loop that hangs there shall not hold those up who wait here:
+        the batch is taken back after a while, and a taker that finds the link shut lets go of it."""
+        if not self.whole:
+            await asyncio.wait([answer], timeout=ANSWER_S)
+            if not answer.done():
+                self.link.give_up(TimeoutError(f"it has not answered for {ANSWER_S:.0f} s"))
+        return await answer
+
+    def luggage(self, fd: int, moved: Moved, connection: Any) -> Luggage | None:
+        """None: on_handover raised, and the connection stays to be closed."""
+        if connection is None:
+            return Luggage()
+        state, hook = connection.state, self.hooks[self.app.endpoint_of(moved.path or "") or 0]
+        if hook is not None:
+            try:
+                state = hook(connection)
+            except BaseException as error:
+                self.engine.stay([fd])
+                self.engine.fail(connection, "on_handover", error)
+                return None
+        return Luggage(pickled(connection, state), self.expiry.of(connection))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the other worker is gone, which after the handover means nothing bad."""
+        return self.is_lost
+
+    def publish(self, message: Any, text: bool | None) -> None:
+        """A broadcast of this worker, for those that the other has: all that have moved, or those that are on their way."""
+        if self.acknowledged is None and not self.whole:
+            return
+        publication = Publication(bytes(message) if not isinstance(message, str) else message, text)
+        if self.acknowledged is not None:
+            self.missed.append(publication)
+        if self.acknowledged is None or self.is_sent:
+            self.link.send(b"P", publication)
+
+    def heard(self, kind: bytes, payload: Any, fds: list[int]) -> None:
+        if kind == b"R":
+            self.room = payload
+            self.welcome()
+        elif kind == b"A" and self.acknowledged is not None and not self.acknowledged.done():
+            self.room = payload
+            self.acknowledged.set_result(True)
+        elif kind == b"P":
+            self.published += 1
+            self.engine.broadcast(payload.message, text=payload.text)
+
+    def lost(self) -> None:
+        self.is_lost = True
+        self.welcome()
+        if self.acknowledged is not None and not self.acknowledged.done():
+            self.acknowledged.set_result(False)
+
+    def welcome(self) -> None:
+        if not self.welcomed.done():
+            self.welcomed.set_result(True)
+
+
+def pickled(connection: Any, state: Any) -> bytes | None:
+    if state is None:
+        return b""
+    try:
+        return pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
+    except Exception as error:
+        log.error(
+            "the state of connection %d cannot be passed on in a reload (%s: %s), so it is closed with 1012; "
+            "let on_handover return what the new process needs", connection.id, type(error).__name__, error,
+        )  # fmt: skip
+        return None
