@@ -81,7 +81,6 @@ def test_a_folder_in_tmp_that_somebody_else_made_first_is_not_used(root: Path) -
 
 def test_every_place_is_looked_at_and_nothing_but_sockets_is_found(root: Path) -> None:
     there = [
-        put_socket(root / "unit/unlimitedws.sock"),
         put_socket(root / "user/unlimitedws-8001.sock"),
         put_socket(root / "run/unlimitedws-8000.sock"),
         put_socket(root / "run/app/unlimitedws-443.sock"),
@@ -89,10 +88,11 @@ def test_every_place_is_looked_at_and_nothing_but_sockets_is_found(root: Path) -
     ]
     put_socket(root / "run/other.sock")
     (root / "run/unlimitedws-1.sock").write_text("no socket")
-    environ = {"RUNTIME_DIRECTORY": str(root / "unit"), "XDG_RUNTIME_DIR": str(root / "user")}
-    assert candidates(environ, UID) == there
+    assert candidates({"XDG_RUNTIME_DIR": str(root / "user")}, UID) == there
+    # Of a unit's own command only its own server is meant.
+    assert candidates({"XDG_RUNTIME_DIR": str(root / "user"), "RUNTIME_DIRECTORY": str(root / "run/app")}, UID) == [there[2]]
 
 
 def test_a_socket_that_is_reached_on_two_ways_is_one(root: Path) -> None:
     place = put_socket(root / "run/app/unlimitedws-443.sock")
-    assert candidates({"RUNTIME_DIRECTORY": str(root / "run/app")}, UID) == [place]
+    assert candidates({"XDG_RUNTIME_DIR": str(root / "run/app")}, UID) == [place]

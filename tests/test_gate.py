@@ -44,6 +44,26 @@ def test_each_limit_on_connections_is_reason_to_ask(name: str) -> None:
     assert gate_of(**{name: 5})[0].counts
 
 
+def test_when_workers_come_and_go_each_has_another_part_and_keeps_what_it_has() -> None:
+    gate, _ = gate_of(max_connections_per_address=4, max_connections_total=12)
+    assert admitted(gate, *[HERE] * 5) == [True] * 4 + [False]
+    gate.share(2)
+    assert not gate.enter(HERE)
+    assert admitted(gate, *[THERE] * 3) == [True, True, False]  # 6 in all, and two of each address
+    gate.share(1)
+    assert admitted(gate, *[THERE] * 3) == [True, True, False]
+
+
+@pytest.mark.parametrize("name", ["handshakes_per_s", "handshakes_per_s_per_address"])
+def test_rates_are_shared_anew_and_what_was_used_stays_used(name: str) -> None:
+    gate, _ = gate_of(**{name: 0.001}, handshake_burst_s=6000)
+    assert [gate.handshake(HERE) is None for _ in range(4)] == [True] * 4
+    gate.share(2)  # half the rate: a burst of 3, of which these 4 have used up two
+    assert [gate.handshake(HERE) is None for _ in range(2)] == [True, False]
+    gate.share(1)  # those three are six again
+    assert gate.handshake(HERE) is not None
+
+
 # ---- connections in total
 
 

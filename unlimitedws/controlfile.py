@@ -7,7 +7,8 @@
                                /run                 for root
                                /tmp/unlimitedws-UID for everybody else
 
-Who looks for a server looks into all of these, and into each folder of /run, where units of systemd have theirs.
+Who looks for a server looks into all of these, and into each folder of /run, where units of systemd have theirs. What a unit runs
+itself (ExecReload=) looks into the unit's own folder alone.
 """
 
 from __future__ import annotations
@@ -69,9 +70,11 @@ def candidates(environ: Mapping[str, str], uid: int) -> list[Path]:
 
 def folders(environ: Mapping[str, str], uid: int) -> Iterator[str]:
     """Patterns of `glob`."""
-    for variable in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
-        if folder := first_of(environ, variable):
-            yield escape(str(folder))
+    if folder := first_of(environ, "RUNTIME_DIRECTORY"):
+        yield escape(str(folder))
+        return
+    if folder := first_of(environ, "XDG_RUNTIME_DIR"):
+        yield escape(str(folder))
     yield str(RUN)
     yield str(RUN / "*")
     yield str(RUN / "user" / str(uid))

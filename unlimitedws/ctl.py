@@ -194,6 +194,12 @@ def scaled(done: Message) -> str:
     return f"{counted(done['workers'], 'worker')}, {done['before']} before{moved}{closed}"
 
 
+def rebalanced(done: Message) -> str:
+    if "moved" not in done:
+        return "the rebalance has begun"
+    return f"{counted(done['moved'], 'connection')} moved between {counted(done['workers'], 'worker')}"
+
+
 def stopped(done: Message) -> str:
     return "stopped" if done["stopped"] else "the stop has begun"
 
@@ -202,7 +208,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-SHOWN: dict[str, Callable[[Message], str]] = {"status": status, "reload": reloaded, "workers": scaled, "stop": stopped}
+SHOWN: dict[str, Callable[[Message], str]] = {
+    "status": status,
+    "reload": reloaded,
+    "workers": scaled,
+    "rebalance": rebalanced,
+    "stop": stopped,
+}
 """Every verb, and how its end is told."""
 NUMBERED = ("workers",)
 """Those that want a number."""

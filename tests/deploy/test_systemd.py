@@ -62,6 +62,15 @@ def test_the_command_and_its_settings_are_accepted() -> None:
     assert sources["trusted_proxies"] != "default"
 
 
+def test_a_reload_is_asked_for_where_the_server_listens() -> None:
+    path, *arguments = shlex.split(unit()["ExecReload"][0])
+    assert path == PROGRAM
+    options = parser().parse_args(arguments)
+    assert (options.command, options.verb, options.config) == ("ctl", "reload", "/srv/app/unlimitedws.toml")
+    config, _ = load({}, {}, str(DEPLOY / "systemd/unlimitedws.toml"))
+    assert config.control_socket.startswith(f"/run/{unit()['RuntimeDirectory'][0]}/")
+
+
 def test_a_stop_has_the_time_that_it_may_take() -> None:
     assert seconds(unit()["TimeoutStopSec"][0]) > DEFAULTS["stop_timeout_s"]
     assert unit()["KillMode"] == ["mixed"]

@@ -51,6 +51,37 @@ def test_after_stop_listening_nothing_is_accepted_and_the_listener_stays_open(dr
     driver.until(lambda: waiting.is_upgraded)
 
 
+def test_one_listener_of_several_can_be_given_up(drive: Drive) -> None:
+    driver = drive()
+    driver.listen()
+    other = driver.listen()
+    peer = driver.connect()
+    driver.engine.unlisten(driver.listeners[0].fileno())
+    driver.engine.unlisten(driver.listeners[0].fileno())  # it is not listened to any more
+    waiting = driver.dial()
+    waiting.say(request())
+    served = Peer(socket.create_connection(other))
+    driver.peers.append(served)
+    served.say(request())
+    driver.until(lambda: served.is_upgraded)
+    driver.rest()
+    assert not waiting.is_upgraded
+    assert driver.listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    peer.text("still served")
+    driver.until(lambda: driver.named("on_message"))
+    driver.engine.listen(driver.listeners[0].fileno())
+    driver.until(lambda: waiting.is_upgraded)
+
+
+def test_a_listener_that_was_shut_down_can_still_be_given_up(drive: Drive) -> None:
+    driver = drive()
+    driver.listen()
+    driver.listeners[0].shutdown(socket.SHUT_RDWR)
+    driver.rest()
+    driver.engine.unlisten(driver.listeners[0].fileno())
+    driver.rest()
+
+
 def test_connections_over_the_limit_are_closed_at_once(drive: Drive) -> None:
     driver = drive(max_connections=3)
     peers = [driver.connect() for _ in range(3)]

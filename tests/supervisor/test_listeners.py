@@ -180,6 +180,72 @@ def test_sockets_are_dealt_out_so_that_each_is_served_and_each_slot_has_one(slot
         assert [[sockets.index(listener.sock) for listener in mine] for mine in listeners.of_slots] == shares
 
 
+# ---- slots that come and go
+
+
+def joined(listeners: Listeners) -> int:
+    """Adds a slot, as a worker in it would be served; its number."""
+    bound = listeners.bind()
+    listeners.new_slot()
+    number = len(listeners.of_slots) - 1
+    listeners.open(number, bound)
+    return number
+
+
+def dial(listeners: Listeners, clients: int = 60) -> list[int]:
+    """How many new clients each slot gets."""
+    found = [0] * len(listeners.of_slots)
+    for _ in range(clients):
+        with socket.create_connection(listeners.all[0].sock.getsockname()[:2], timeout=10):
+            while not (got := [number for number, mine in enumerate(listeners.of_slots) if any(accept_all(each.sock) for each in mine)]):
+                pass  # the queue is seen a moment after the handshake
+            found[got[0]] += 1
+    return found
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "*"])
+def test_a_new_slot_has_a_socket_of_its_own_at_the_same_address(host: str) -> None:
+    with dealt(1, host=host) as listeners:
+        assert joined(listeners) == 1
+        assert len(listeners.names) == 1
+        assert [slot for _, slot in listeners.groups[0].members] == [0, 1]
+        assert min(dial(listeners)) > 0
+
+
+def test_what_is_bound_only_gets_no_client() -> None:
+    with dealt(1) as listeners:
+        bound = listeners.bind()
+        assert dial(listeners, 30) == [30]
+        for sock in bound:
+            sock.close()
+
+
+def test_a_listener_that_is_the_last_of_its_group_can_end_and_the_others_go_on() -> None:
+    with dealt(1) as listeners:
+        for _ in range(2):
+            joined(listeners)
+        first, second, third = (mine[0] for mine in listeners.of_slots)
+        assert [listeners.can_end(each) for each in (first, second, third)] == [False, False, True]
+        listeners.pass_on(third, 0)
+        assert listeners.of_slots[0] == [first, third]
+        listeners.groups[0].weigh([1, 1, 0])
+        assert dial(listeners)[2] == 0
+        listeners.end(third, 0)
+        del listeners.of_slots[2]
+        assert (listeners.of_slots, listeners.all) == ([[first], [second]], [first, second])
+        assert third.sock.fileno() < 0
+        listeners.groups[0].weigh([1, 1])
+        assert min(dial(listeners)) > 0
+
+
+def test_a_new_slot_shares_what_only_others_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with dealt(1, listen="unix:a.sock, unix:b.sock") as listeners:
+        assert joined(listeners) == 1
+        assert listeners.of_slots[1] == listeners.of_slots[0]
+        assert not any(listeners.can_end(each) for each in listeners.all)
+
+
 # ---- the admin endpoint
 
 

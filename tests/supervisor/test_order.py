@@ -9,7 +9,7 @@ import pytest
 from unlimitedws.listener import Listening
 from unlimitedws.supervisor.order import Order
 
-ORDER = Order(serial=2**22, slot=3, row=7, listeners=((False, True), (True, False)))
+ORDER = Order(serial=2**22, slot=3, row=7, listeners=((False, True), (True, False)), workers=5)
 
 
 def test_an_order_is_the_same_on_the_other_side() -> None:

@@ -105,6 +105,19 @@ def test_the_table_and_its_living_rows_survive_their_first_owner(table: StatsTab
     again.close()
 
 
+def test_rows_that_nobody_used_take_no_memory() -> None:
+    table = StatsTable.create(slots=1024)
+    try:
+        assert table.claim() == 0
+        again = StatsTable(os.dup(table.fd))
+        table.totals(3)[INDEX["messages_in"]] = 1
+        again.close()
+        assert os.fstat(table.fd).st_size > 3 * 1024 * ROW_BYTES
+        assert os.fstat(table.fd).st_blocks * 512 <= 16 * os.sysconf("SC_PAGE_SIZE")
+    finally:
+        table.close()
+
+
 def test_a_table_of_another_version_is_refused(table: StatsTable) -> None:
     table.items[1] += 1
     with pytest.raises(RuntimeError, match="another version"):

@@ -244,7 +244,7 @@ cdef class Engine(Moving):
         return 0
 
     def stop_listening(self):
-        self.accepting = False
+        self.accepting = self.accept_paused = False
         for fd in self.listeners:
             epoll_ctl(self.epoll, EPOLL_CTL_DEL, fd, NULL)
         self.listeners = {}

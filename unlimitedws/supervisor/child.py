@@ -90,7 +90,8 @@ class Child:
 
     def listen(self, listener: Listener) -> None:
         """Has it accept from this one too, now or as soon as it accepts at all."""
-        self.channel.send({"listen": [listener.proxied, listener.tls]}, [listener.sock.fileno()])
+        if not self.channel.send({"listen": [listener.proxied, listener.tls]}, [listener.sock.fileno()]):
+            self.kill("it takes no orders")  # its successor accepts there from its start
 
     def unlisten(self, listener: Listener) -> None:
         """Has it accept no more from this one, and let go of it."""

@@ -136,7 +136,7 @@ class Fleet:
         the app's own error is raised instead."""
         while slot.current is None and not slot.is_leaving and not self.stopping.is_set():
             await self.either(self.has_generation.wait())
-            if self.generation is None or self.stopping.is_set():
+            if self.generation is None or slot.is_leaving or self.stopping.is_set():
                 continue
             try:
                 child = await self.hatch(slot, self.generation)

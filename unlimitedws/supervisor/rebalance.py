@@ -24,20 +24,26 @@ async def rebalance(fleet: Fleet) -> int:
 
     Nobody is closed: what cannot move stays (`Child.give`). Waits for a reload or another rebalance that is under way, and for
     handovers."""
-    moved = 0
     async with fleet.reloader.turn:
         await settled(fleet)
-        for _ in range(ROUNDS):
-            before = moved
-            for giver, taker, count in plan(held(fleet)):
-                if fleet.stopping.is_set():
-                    break
-                moved += await giver.give(taker, count)
-            if moved == before:
-                break
+        moved = await even_out(fleet)
         counts = [count for _, count in held(fleet)]
     if counts:
         log.info("rebalanced: %d connections moved; a worker has %d to %d now", moved, min(counts), max(counts))
+    return moved
+
+
+async def even_out(fleet: Fleet) -> int:
+    """The same for who has the turn."""
+    moved = 0
+    for _ in range(ROUNDS):
+        before = moved
+        for giver, taker, count in plan(held(fleet)):
+            if fleet.stopping.is_set():
+                break
+            moved += await giver.give(taker, count)
+        if moved == before:
+            break
     return moved
 
 

@@ -22,6 +22,7 @@ from unlimitedws.listener import Listener
 from unlimitedws.supervisor.child import Child
 from unlimitedws.supervisor.ending import START_FAILURES, ProcessGone
 from unlimitedws.supervisor.listeners import has_waiting, turn_away_from
+from unlimitedws.supervisor.rebalance import even_out
 from unlimitedws.supervisor.slot import Slot
 from unlimitedws.wire.closing import SERVICE_RESTART
 
@@ -136,7 +137,7 @@ class Scaler:
             elif error := self.add(slot, child, socks):
                 failed += [error, child]
         if not failed:
-            return 0
+            return await even_out(fleet)
         self.give_up(failed, bound)
         raise self.failed(
             workers, next((each for each in failed if isinstance(each, Exception)), ProcessGone("a new worker ended at once"))
@@ -263,7 +264,27 @@ class Scaler:
         return moved, left
 
     async def give(self, child: Child, staying: Sequence[Slot]) -> int:
-        return 0
+        """Moves what a worker has that accepts no more, so that the others have as much as each other; how much has moved."""
+        takers = serving(staying)
+        shares = evenly([self.open(taker) for taker in takers], self.open(child))
+        moved = 0
+        for taker, share in zip(takers, shares, strict=True):
+            if share and not self.fleet.stopping.is_set():
+                moved += await child.give(taker, share, accepting=False)
+        # Requests that were not complete, and what a worker had not taken over when it died. Nobody waits twice for the same handlers.
+        tried: set[Child] = set()
+        while (left := [taker for taker in serving(staying) if taker not in tried]) and self.is_holding(child):
+            taker = min(left, key=self.open)
+            tried.add(taker)
+            moved += await child.give(taker, accepting=False)
+            if not taker.is_dead:
+                break
+        return moved
+
+    def is_holding(self, child: Child) -> bool:
+        """Whether a worker that lives has any connection, requests included."""
+        row = self.fleet.table.row(child.order.row)
+        return not (child.is_dead or self.fleet.stopping.is_set()) and bool(row[OPEN] or row[INDEX["handshakes_pending"]])
 
     async def until_ended(self, leaving: Sequence[Slot]) -> None:
         """Returns when these slots have no process; also for one that was about to be restarted when the slot was told to go."""
@@ -281,6 +302,25 @@ class Scaler:
             for child in self.fleet.children_of(heir):
                 child.unlisten(listener)
             listeners.end(listener, heir.number)
+
+
+def serving(slots: Sequence[Slot]) -> list[Child]:
+    """The workers of these slots that serve."""
+    return [slot.current for slot in slots if slot.current is not None and serves(slot.current)]
+
+
+def evenly(held: Sequence[int], more: int) -> list[int]:
+    """How many of `more` go to each, so that those who hold the least hold as much as each other in the end."""
+    shares = [0] * len(held)
+    lowest = sorted(range(len(held)), key=lambda i: held[i])
+    while lowest:
+        level, rest = divmod(sum(held[i] for i in lowest) + more, len(lowest))
+        if level >= held[lowest[-1]]:
+            for place, i in enumerate(lowest):
+                shares[i] = level - held[i] + (place < rest)
+            break
+        lowest.pop()  # it holds more than the others will
+    return shares
 
 
 def serves(child: Child | Exception) -> TypeGuard[Child]:

@@ -10,6 +10,7 @@ from unlimitedws.engine.counters import INDEX
 from unlimitedws.supervisor.child import Child
 from unlimitedws.supervisor.control import Message, Refused, Say, Verb
 from unlimitedws.supervisor.fleet import Fleet
+from unlimitedws.supervisor.rebalance import rebalance
 from unlimitedws.supervisor.report import Report, uptime_s
 from unlimitedws.supervisor.scaling import ScaleFailed
 
@@ -21,10 +22,17 @@ class Verbs:
 
     def __init__(self, fleet: Fleet, report: Report, *, stop: Callable[[], None], stopped: Awaitable[None]) -> None:
         self.fleet, self.report, self.begin_stop, self.stopped = fleet, report, stop, stopped
+        self.moving: set[asyncio.Task[int]] = set()
 
     def table(self) -> dict[str, Verb]:
         """Name to what does it."""
-        return {"status": self.status, "reload": self.reload, "workers": self.workers, "stop": self.stop}
+        return {
+            "status": self.status,
+            "reload": self.reload,
+            "workers": self.workers,
+            "rebalance": self.rebalance,
+            "stop": self.stop,
+        }
 
     # ---- status
 
@@ -92,6 +100,16 @@ class Verbs:
             return outcome.result()._asdict()
         except ScaleFailed as error:
             raise Refused(str(error)) from None
+
+    async def rebalance(self, request: Message, say: Say) -> Message:
+        self.check_it_serves()
+        moving = self.fleet.loop.create_task(rebalance(self.fleet))
+        self.moving.add(moving)
+        moving.add_done_callback(self.moving.discard)
+        if not waits(request):
+            return {"begun": True}
+        say("moving connections")
+        return {"moved": await asyncio.shield(moving), "workers": len(self.fleet.slots)}
 
     async def stop(self, request: Message, say: Say) -> Message:
         if not self.fleet.leaving:
