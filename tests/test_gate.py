@@ -56,7 +56,7 @@ def test_when_workers_come_and_go_each_has_another_part_and_keeps_what_it_has() 
 
 @pytest.mark.parametrize("name", ["handshakes_per_s", "handshakes_per_s_per_address"])
 def test_rates_are_shared_anew_and_what_was_used_stays_used(name: str) -> None:
-    gate, _ = gate_of(**{name: 0.001}, handshake_burst_s=6000)
+    gate, _ = gate_of(**{name: 0.01}, handshake_burst_s=600)
     assert [gate.handshake(HERE) is None for _ in range(4)] == [True] * 4
     gate.share(2)  # half the rate: a burst of 3, of which these 4 have used up two
     assert [gate.handshake(HERE) is None for _ in range(2)] == [True, False]

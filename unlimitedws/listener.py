@@ -6,6 +6,7 @@ What is set on a listener its accepted sockets inherit on Linux, so that no conn
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from typing import NamedTuple
 
@@ -30,12 +31,13 @@ class Listening(NamedTuple):
 class Listener:
     """A listening socket and what belongs to it. Its owner closes it.
 
-    is_tcp: whether it has a host and a port."""
+    inode: what the socket is known by in every process that holds it.  is_tcp: whether it has a host and a port."""
 
     is_tcp = True
 
     def __init__(self, sock: socket.socket, *, proxied: bool, tls: bool) -> None:
         self.sock, self.proxied, self.tls = sock, proxied, tls
+        self.inode = os.fstat(sock.fileno()).st_ino
 
     def __str__(self) -> str:
         return name_of(self.sock)

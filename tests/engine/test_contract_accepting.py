@@ -73,9 +73,10 @@ def test_one_listener_of_several_can_be_given_up(drive: Drive) -> None:
     driver.until(lambda: waiting.is_upgraded)
 
 
-def test_a_listener_that_was_shut_down_can_still_be_given_up(drive: Drive) -> None:
+def test_a_listener_that_was_shut_down_is_given_up_by_itself(drive: Drive) -> None:
     driver = drive()
     driver.listen()
+    driver.rest()
     driver.listeners[0].shutdown(socket.SHUT_RDWR)
     driver.rest()
     driver.engine.unlisten(driver.listeners[0].fileno())

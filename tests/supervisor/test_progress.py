@@ -25,7 +25,7 @@ class Case:
         self.statuses: list[str] = []
         self.fleet: Any = SimpleNamespace(
             table=self.table, stopping=self.stopping, leaving=False, config=Config(stop_timeout_s=30),
-            slots=[SimpleNamespace(current=object()) for _ in range(slots)],
+            slots=[SimpleNamespace(is_served=True) for _ in range(slots)],
             children={i: SimpleNamespace(order=SimpleNamespace(row=i)) for i in range(slots)},
             loop=SimpleNamespace(time=lambda: self.now),
         )  # fmt: skip
@@ -51,9 +51,9 @@ def test_one_is_one() -> None:
 
 def test_slots_without_a_worker_do_not_count() -> None:
     case = Case(slots=2)
-    case.fleet.slots[0].current = None
+    case.fleet.slots[0].is_served = False
     assert case.progress.line() == "serving 0 connections with 1 worker"
-    case.fleet.slots[1].current = None
+    case.fleet.slots[1].is_served = False
     assert case.progress.line() == "no worker is ready"
 
 

@@ -254,7 +254,7 @@ class Engine(Protocol):
         """Moves the clock hand: deadlines, heartbeats, idle limits, memory given back."""
 
     def listen(self, fd: int, *, proxied: bool = False, tls: Any = None) -> None:
-        """Accepts from a listening, non-blocking socket. The descriptor stays its owner's.
+        """Accepts from a listening, non-blocking socket, until its owner shuts it down. The descriptor stays its owner's.
 
         proxied: each connection begins with a preface (`Front.preface`), before TLS.  tls: a callable
         without arguments that returns the `ssl.SSLContext` for the next connection; None: plain."""

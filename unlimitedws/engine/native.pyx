@@ -22,7 +22,7 @@ from collections import deque
 
 cimport cython
 from cpython.ref cimport Py_XDECREF, PyObject
-from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPIPE, errno
+from libc.errno cimport EAGAIN, ECONNRESET, EINTR, EINVAL, EMFILE, ENFILE, ENOBUFS, ENOMEM, EPIPE, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -263,6 +263,9 @@ cdef class Engine(Moving):
                 if failed in (EMFILE, ENFILE, ENOBUFS, ENOMEM):
                     return self.pause_accepting(failed)
                 if failed == EAGAIN:
+                    return 0
+                if failed == EINVAL:  # its owner has shut it down, and epoll would tell so for ever
+                    self.unlisten(listener)
                     return 0
                 continue  # the new connection's own trouble: accept(2) passes on errors of its network
             self.row[C_ACCEPTED] += 1

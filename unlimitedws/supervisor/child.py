@@ -95,7 +95,7 @@ class Child:
 
     def unlisten(self, listener: Listener) -> None:
         """Has it accept no more from this one, and let go of it."""
-        self.channel.send({"unlisten": os.fstat(listener.sock.fileno()).st_ino})
+        self.channel.send({"unlisten": listener.inode})
 
     def share(self, workers: int) -> None:
         """So many workers share the limits of the server from now on."""

@@ -202,7 +202,7 @@ class Fleet:
             if listener not in given:
                 child.listen(listener)
         for listener in given:
-            if listener not in slot.listeners and listener.sock.fileno() >= 0:
+            if listener not in slot.listeners:
                 child.unlisten(listener)
         if child.order.workers != self.workers:
             child.share(self.workers)

@@ -83,6 +83,9 @@ class Acceptor:
                 if error.errno in SHORTAGES:
                     self.pause(error)
                     return
+                if error.errno == errno.EINVAL:  # its owner has shut it down, and epoll would tell so for ever
+                    self.unlisten(fd)
+                    return
                 continue  # accept(2) reports network errors of the new connection: its own trouble
             self.accepted += 1
             self.admit(peer, address, listener)
