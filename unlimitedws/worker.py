@@ -270,6 +270,11 @@ class Worker:
         found: tuple[list[Any], int | None] = ([], None) if self._engine is None else self._engine.page(start, at_most)
         return found
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether connections are on their way from this worker or to it: one may be found at neither end then."""
+        return self._giving.locked() or any(isinstance(each, Arriving) and each.is_busy for each in self._moves)
+
     def find(self, id: int) -> Any | None:
         """The open connection with this id; from the loop's own thread."""
         return None if self._engine is None else self._engine.find(id)

@@ -16,7 +16,7 @@ two workers that go on serving.
     B    a batch: a memfd with its rows, then the connections' descriptors
     A n  the batch is taken over, and there is room for so many more
     P    a publication to everybody: a memfd with it
-    E    no more connections come (after W; after S the link ends instead)
+    E    no more connections come; after S the taker says so too, when it has all of them, and the link ends
 
 A broadcast meets connections on both sides. Where everything moves, what one side publishes the other repeats, each for those
 it has; of a batch that was on its way meanwhile the taker counts what its giver had heard (`heard`), and delivers the rest.

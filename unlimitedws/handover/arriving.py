@@ -52,6 +52,8 @@ class Arriving:
         elif kind == b"E":
             self.is_complete = True
             self.publications.clear()
+            if not self.whole:
+                self.link.send(b"E")
 
     def begin(self, *, whole: bool) -> None:
         self.whole = whole

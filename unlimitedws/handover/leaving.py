@@ -33,7 +33,8 @@ class Leaving:
         self.hooks = [handlers.hook("on_handover") for handlers in app.endpoints]
         self.loop = asyncio.get_running_loop()
         self.link = Link(sock, self.heard, self.lost)
-        self.welcomed: asyncio.Future[bool] = self.loop.create_future()
+        self.welcomed: asyncio.Future[None] = self.loop.create_future()
+        self.dismissed: asyncio.Future[None] = self.loop.create_future()
         self.acknowledged: asyncio.Future[bool] | None = None  # while a batch is on its way: whether it was taken
         self.is_lost = False
         self.is_halted = False
@@ -62,9 +63,9 @@ class Leaving:
                 await asyncio.sleep(POLL_S)
         if self.is_lost:
             return False
-        if self.whole:
-            self.link.send(b"E")
-        else:
+        self.link.send(b"E")
+        if not self.whole:
+            await self.answered(self.dismissed)  # the last batch is in its table, not only in its hands
             self.link.close()
         return True
 
@@ -142,23 +143,27 @@ class Leaving:
     def heard(self, kind: bytes, payload: Any, fds: list[int]) -> None:
         if kind == b"R":
             self.room = payload
-            self.welcome()
+            done(self.welcomed)
         elif kind == b"A" and self.acknowledged is not None and not self.acknowledged.done():
             self.room = payload
             self.acknowledged.set_result(True)
+        elif kind == b"E":
+            done(self.dismissed)
         elif kind == b"P":
             self.published += 1
             self.engine.broadcast(payload.message, text=payload.text)
 
     def lost(self) -> None:
         self.is_lost = True
-        self.welcome()
+        done(self.welcomed)
+        done(self.dismissed)
         if self.acknowledged is not None and not self.acknowledged.done():
             self.acknowledged.set_result(False)
 
-    def welcome(self) -> None:
-        if not self.welcomed.done():
-            self.welcomed.set_result(True)
+
+def done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def pickled(connection: Any, state: Any) -> bytes | None:
