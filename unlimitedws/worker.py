@@ -168,7 +168,7 @@ class Worker:
         )
 
     def _leave(self, sock: socket.socket, *, whole: bool) -> Leaving:
-        leaving = Leaving(self._engine, self.app, self._expiry, sock, whole=whole)
+        leaving = Leaving(self._engine, self.app, self._front.endpoints, self._expiry, sock, whole=whole)
         if self._is_stopping:
             leaving.halt()
         self._leaving.append(leaving)

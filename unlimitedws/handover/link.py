@@ -34,10 +34,13 @@ class Luggage(NamedTuple):
 
 
 class Publication(NamedTuple):
-    """A broadcast to everybody, for the other side."""
+    """A broadcast to everybody, for the other side.
+
+    batches: of the giver's: for those of so many batches."""
 
     message: Any
     text: bool | None
+    batches: int = 0
 
 
 class Link:
