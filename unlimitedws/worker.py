@@ -303,11 +303,11 @@ class Worker:
         self._tick()
 
     def _close_engine(self) -> None:
-        for each in self._moves:
-            each.link.close()
         engine, self._engine = self._engine, None
         self.loop.remove_reader(engine.fileno())
         engine.close()  # the on_close hooks of what was cut
+        for each in self._moves:
+            each.end()
         self._expiry.clear()
         self._dispatch.end()
 

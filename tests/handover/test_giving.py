@@ -255,6 +255,19 @@ def test_a_taker_that_hangs_gives_back_what_it_did_not_take(
     assert "it has not answered" in caplog.text
 
 
+def test_a_stop_while_the_taker_hangs_comes_to_its_end(engine_name: str, other_engine: str) -> None:
+    with two(echoing(), echoing(), engine_name, other_engine, stop_timeout_s=0.2) as (old, _), old.clients(3) as clients:
+        answers(clients)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        giving = asyncio.run_coroutine_threadsafe(old.server.worker.give(ours), old.loop)
+        fds = received(theirs, b"S")
+        old.run(old.server.stop())
+        assert giving.result(WAIT_S) == 0
+        theirs.close()
+        for fd in fds:
+            os.close(fd)
+
+
 def test_two_that_give_to_each_other_come_to_an_end(engine_name: str, other_engine: str) -> None:
     with two(echoing(), echoing(), engine_name, other_engine) as (old, new), old.clients(3) as ones, new.clients(3) as others:
         answers(ones + others)

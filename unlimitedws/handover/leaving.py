@@ -104,7 +104,7 @@ class Leaving:
             self.moved += len(fds)
             return
         connections = [self.engine.connection_at(fd) for fd, moved, _ in going if moved.path is not None] if unheard else []
-        self.engine.stay(fds, resumed=self.told)
+        self.engine.stay([fd for fd in fds if fd in self.engine.departing], resumed=self.told)  # none: the engine was closed
         for publication in unheard:
             self.engine.broadcast(publication.message, connections, text=publication.text)
         self.resume(going)
@@ -163,6 +163,11 @@ class Leaving:
             self.engine.broadcast(payload.message, text=payload.text, departing=False)
             if self.acknowledged is not None:
                 self.unheard.append(payload)
+
+    def end(self) -> None:
+        """The worker ends: whatever is still on its way is cut with everything else."""
+        self.link.close()
+        self.lost()
 
     def lost(self) -> None:
         self.is_lost = True
