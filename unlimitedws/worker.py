@@ -192,7 +192,7 @@ class Worker:
         )
 
     def _leave(self, sock: socket.socket, *, whole: bool) -> Leaving:
-        leaving = Leaving(self._engine, self.app, self._expiry, sock, whole=whole)
+        leaving = Leaving(self._engine, self.app, self._front.endpoints, self._expiry, sock, whole=whole)
         if self._is_stopping:
             leaving.halt()
         self._leaving.append(leaving)
@@ -294,6 +294,11 @@ class Worker:
         found: tuple[list[Any], int | None] = ([], None) if self._engine is None else self._engine.page(start, at_most)
         return found
 
+    @property
+    def is_moving(self) -> bool:
+        """Whether connections are on their way from this worker or to it: one may be found at neither end then."""
+        return self._giving.locked() or any(isinstance(each, Arriving) and each.is_busy for each in self._moves)
+
     def find(self, id: int) -> Any | None:
         """The open connection with this id; from the loop's own thread."""
         return None if self._engine is None else self._engine.find(id)
@@ -322,11 +327,11 @@ class Worker:
         self._tick()
 
     def _close_engine(self) -> None:
-        for each in self._moves:
-            each.link.close()
         engine, self._engine = self._engine, None
         self.loop.remove_reader(engine.fileno())
         engine.close()  # the on_close hooks of what was cut
+        for each in self._moves:
+            each.end()
         self._expiry.clear()
         self._dispatch.end()
 

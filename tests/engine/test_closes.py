@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from unlimitedws.engine import closes
@@ -57,3 +59,15 @@ def test_an_heir_keeps_what_came_before(row: memoryview[int]) -> None:
     closes.note(row, 2, 0, 1000, Cause.IDLE)
     closes.inherit(row, heir)
     assert [close.id for close in closes.last(heir)] == [1, 2]
+
+
+def test_an_heir_keeps_the_last_of_both_whoever_dies_first(row: memoryview[int]) -> None:
+    heir = memoryview(bytearray(ROW_BYTES)).cast("q")
+    now_ms = time.monotonic_ns() // 1_000_000
+    for id in range(RING_CLOSES):
+        closes.note(heir, id, now_ms - 1000 + id, 1000, Cause.IDLE)
+        closes.note(row, 1000 + id, now_ms - 100_000 + id, 1000, Cause.IDLE)
+    closes.note(row, 2000, now_ms - 970, 1000, Cause.IDLE)
+    closes.inherit(row, heir)
+    kept = [close.id for close in closes.last(heir)]
+    assert kept == [*range(1, 31), 2000, *range(31, RING_CLOSES)][-RING_CLOSES + 1 :]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.conftest import ENGINES
 from tests.engine.driver import Driver
 from tests.engine.test_contract_deflate import OFFER, Deflated
 from tests.peer import BINARY, CONTINUATION, PING, PONG, TEXT, Peer, pack, pack_close, request
+from unlimitedws.engine.said import say_again
 from unlimitedws.wire.closing import Cause, Close
 from unlimitedws.wire.deflate import Policy
 
@@ -41,7 +43,7 @@ def move(source: Driver, target: Driver, *, endpoint: int = 0, at_most: int = 10
     fds = [os.dup(fd) for fd, _, _ in leaving]
     for fd, (_, moved, _) in zip(fds, leaving, strict=True):
         target.engine.adopt(fd, pickle.loads(pickle.dumps(moved)), endpoint)
-    source.engine.departed([fd for fd, _, _ in leaving])
+    assert source.engine.departed([fd for fd, _, _ in leaving]) == {}
     target.peers += source.peers
     source.peers = []
     return fds
@@ -174,14 +176,107 @@ def test_who_is_not_taken_goes_on_as_if_nothing_had_been(pair: Any) -> None:
     source.rest()
     leaving = source.engine.depart(1000)
     assert len(leaving) == 2
-    assert source.engine.connections() == []
-    assert source.engine.broadcast("nobody") == 0
     peer.text("meanwhile")
     source.rest()
     source.engine.stay([fd for fd, _, _ in leaving])
     assert len(source.engine.connections()) == 2
     half.say(pack(TEXT, b"half")[8:])
     source.until(lambda: (peer.messages, half.messages) == (["meanwhile"], ["half"]))
+
+
+def said_on_the_way(source: Driver) -> tuple[int, Any, Any]:
+    """One connection on its way, to which the app says this and that."""
+    ((fd, moved, connection),) = source.engine.depart(1, objects=True)
+    assert connection.is_open
+    assert source.engine.connections() == [connection] == source.engine.page(0, 10)[0]
+    assert source.engine.find(connection.id) is connection
+    assert connection.send("one")
+    assert source.engine.broadcast(bytearray(b"two")) == 1
+    assert source.engine.broadcast("nobody", departing=False) == 0
+    assert source.engine.broadcast("three", [connection]) == 1
+    assert connection.send(memoryview(b"four"), text=True)
+    connection.ping(b"five")
+    with pytest.raises(TypeError):
+        connection.send(6)
+    return fd, moved, connection
+
+
+def test_what_is_said_on_the_way_is_said_there(pair: Any) -> None:
+    source, target = pair()
+    peer = source.connect()
+    fd, moved, connection = said_on_the_way(source)
+    there = os.dup(fd)
+    target.engine.adopt(there, moved, 0)
+    ((id, said),) = source.engine.departed([fd]).items()
+    assert id == connection.id
+    assert not connection.is_open
+    assert not connection.send("too late")
+    target.peers, source.peers = source.peers, []
+    say_again(target.engine, target.engine.connection_at(there), pickle.loads(pickle.dumps(said)))
+    target.until(lambda: len(peer.messages) == 4 and PING in [frame.opcode for frame in peer.frames])
+    assert peer.messages == ["one", b"two", "three", "four"]
+
+
+def test_what_is_said_on_the_way_to_one_that_stays_is_said_here(pair: Any) -> None:
+    source, _ = pair()
+    peer = source.connect()
+    fd, _, _ = said_on_the_way(source)
+    source.rest()
+    assert peer.messages == []
+    source.engine.stay([fd])
+    source.until(lambda: len(peer.messages) == 4 and PING in [frame.opcode for frame in peer.frames])
+    assert peer.messages == ["one", b"two", "three", "four"]
+    source.only.send("more")
+    source.until(lambda: peer.messages[-1] == "more")
+
+
+@pytest.mark.parametrize("what", ["close", "abort", "expire"])
+def test_an_end_on_the_way_is_kept_until_it_has_arrived(pair: Any, what: str) -> None:
+    source, target = pair()
+    peer = source.connect()
+    ((fd, moved, connection),) = source.engine.depart(1, objects=True)
+    if what == "expire":
+        source.engine.expire(connection)
+    elif what == "abort":
+        connection.abort()
+    else:
+        connection.close(4000, "enough")
+    there = os.dup(fd)
+    target.engine.adopt(there, moved, 0)
+    ((_, said),) = source.engine.departed([fd]).items()
+    target.peers, source.peers = source.peers, []
+    say_again(target.engine, target.engine.connection_at(there), said)
+    if what == "abort":
+        assert target.ended(peer) in ("eof", "reset")
+    else:
+        target.until(lambda: peer.closed_with == {"close": (4000, "enough"), "expire": (1008, "expired")}[what])
+
+
+def test_another_thread_may_send_to_one_on_its_way(pair: Any) -> None:
+    source, _ = pair()
+    peer = source.connect()
+    ((fd, _, connection),) = source.engine.depart(1, objects=True)
+    thread = threading.Thread(target=connection.send, args=("from afar",))
+    thread.start()
+    thread.join()
+    source.rest()
+    source.engine.stay([fd])
+    source.until(lambda: peer.messages == ["from afar"])
+
+
+def test_a_descriptor_without_an_open_connection_has_no_object(pair: Any) -> None:
+    source, _ = pair()
+    peer = source.connect()
+    ((fd, _, _),) = source.engine.depart(1)
+    source.engine.stay([fd])
+    assert source.engine.connection_at(fd) is source.only
+    peer.close()
+    source.until(lambda: source.named("on_close"))
+    assert source.engine.connection_at(fd) is None
+    half = source.dial()
+    half.say(b"GET")
+    source.until(lambda: source.count("handshakes_pending"))
+    assert source.engine.connection_at(fd) is None
 
 
 def test_what_departs_in_the_end_of_the_engine_is_ended_with_it(pair: Any) -> None:

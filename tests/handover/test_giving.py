@@ -194,6 +194,41 @@ def test_a_taker_that_dies_costs_nobody_anything_but_whom_it_had(engine_name: st
         eventually(lambda: [peer.read() for peer in peers] and sum(peer.ended is not None for peer in peers) == 250)
 
 
+@pytest.mark.parametrize("hook", ["on_resume", "on_connect"])
+def test_the_app_gets_those_back_that_stay_after_all(engine_name: str, other_engine: str, hook: str) -> None:
+    """It was told that they leave (on_handover), and perhaps has taken them off its lists."""
+    app = echoing()
+    room: list[Any] = []
+    app.on_handover = lambda conn: room.remove(conn) or "state"
+
+    def connect(conn: Any) -> None:
+        assert (conn.resumed, conn.state) == ((True, "state") if room_was_left else (False, None))
+        room.append(conn)
+
+    def resume(conn: Any, state: Any) -> None:
+        assert (conn.resumed, state) == (True, "state")
+        room.append(conn)
+
+    room_was_left = False
+    app.on_connect = connect
+    if hook == "on_resume":
+        app.on_resume = resume
+    with two(app, echoing(), engine_name, other_engine) as (old, _), old.clients(3) as clients:
+        assert answers(clients) == ["x"] * 3
+        room_was_left = True
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        giving = asyncio.run_coroutine_threadsafe(old.server.worker.give(ours), old.loop)
+        fds = received(theirs, b"S")
+        assert room == []
+        theirs.close()
+        for fd in fds:
+            os.close(fd)
+        assert giving.result(WAIT_S) == 0
+        assert len(room) == 3
+        assert answers(clients) == ["x"] * 3
+        assert old.counters["handler_errors"] == 0
+
+
 def test_a_taker_that_hangs_gives_back_what_it_did_not_take(
     engine_name: str, other_engine: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:  # fmt: skip
@@ -218,6 +253,19 @@ def test_a_taker_that_hangs_gives_back_what_it_did_not_take(
         eventually(lambda: worker._arriving[-1].is_over)
         assert open_at(old, new) == [3, 0]
     assert "it has not answered" in caplog.text
+
+
+def test_a_stop_while_the_taker_hangs_comes_to_its_end(engine_name: str, other_engine: str) -> None:
+    with two(echoing(), echoing(), engine_name, other_engine, stop_timeout_s=0.2) as (old, _), old.clients(3) as clients:
+        answers(clients)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        giving = asyncio.run_coroutine_threadsafe(old.server.worker.give(ours), old.loop)
+        fds = received(theirs, b"S")
+        old.run(old.server.stop())
+        assert giving.result(WAIT_S) == 0
+        theirs.close()
+        for fd in fds:
+            os.close(fd)
 
 
 def test_two_that_give_to_each_other_come_to_an_end(engine_name: str, other_engine: str) -> None:
@@ -291,6 +339,36 @@ def test_a_broadcast_is_for_those_whom_the_worker_has_and_loses_nobody_on_the_wa
             after = [message for message in peer.messages if str(message).startswith("new")]
             assert before == complete["old"][: len(before)]
             assert after == complete["new"][len(complete["new"]) - len(after) :]
+
+
+def test_what_the_app_sends_to_clients_that_move_comes_in_order_and_once(engine_name: str, other_engine: str) -> None:
+    """From a task of the old worker, and of the new one once it has them; `send` never gives False but to whom is gone."""
+    old_app, new_app = Handlers(), Handlers()
+    kept: list[Any] = []
+    old_app.on_connect = kept.append
+    resumed: list[Any] = []
+    new_app.on_resume = lambda conn, state: resumed.append(conn)
+    with two(old_app, new_app, engine_name, other_engine) as (old, new), crowd(old, 300) as peers:
+        going, sent = True, 0
+
+        def keep_sending() -> None:
+            nonlocal sent
+            if going:
+                for connection in kept:
+                    connection.send(f"{sent}")
+                sent += 1
+                old.loop.call_later(0.0005, keep_sending)
+
+        old.call(keep_sending)
+        assert give(old, new, 270) == 270
+        going = False
+        old.call(lambda: [connection.send("last") for connection in kept])
+        for connection in resumed:
+            new.call(lambda connection=connection: connection.send("last"))
+        for peer in peers:
+            eventually(lambda peer=peer: peer.read() is None or "last" in peer.messages)
+            assert peer.messages[:-1] == [f"{number}" for number in range(len(peer.messages) - 1)]
+        assert sum(len(peer.messages) == sent + 1 for peer in peers) >= 30
 
 
 def test_nothing_is_kept_of_a_gift(engine_name: str, other_engine: str) -> None:

@@ -27,6 +27,8 @@ class Connection:
 
 
 class Worker:
+    is_moving = False
+
     def __init__(self, connections: list[Connection]) -> None:
         self.held = connections
         self.asked: list[tuple[int, int]] = []
@@ -61,6 +63,13 @@ def test_one_is_found_with_its_address(address: Any, told: Any) -> None:
     found = says({"find": 3}, Connection(2), Connection(3, address))
     assert (found["answer"], found["connections"][0]["connection"], found["connections"][0]["address"]) == (7, 3, told)
     assert says({"find": 4}, Connection(2))["connections"] == []
+
+
+def test_one_that_is_not_found_may_be_on_its_way() -> None:
+    worker = Worker([])
+    assert answer({"ask": 7, "find": 3}, worker)["moving"] is False  # type: ignore[arg-type]
+    worker.is_moving = True
+    assert answer({"ask": 7, "close": 3}, worker)["moving"] is True  # type: ignore[arg-type]
 
 
 def test_only_the_one_that_was_meant_is_closed_and_told_as_it_was() -> None:

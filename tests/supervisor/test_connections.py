@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import Running, until
+from tests.supervisor.running import ECHO, Running, until
+from tests.supervisor.test_rebalance import launcher, rebalanced
 
 
 def ask(server: Running, path: str, method: str = "GET", token: str = "") -> tuple[int, Any]:
@@ -151,3 +153,34 @@ from unlimitedws import Handlers
 
 handlers = {"/" + chr(0x1F4A9) * 400: Handlers()}
 """
+
+
+def test_ids_stay_and_find_their_connections_after_every_move(run: Run, tmp_path: Path, engine_name: str) -> None:
+    file = tmp_path / "token"
+    file.write_text("open sesame")
+    source = ECHO + "@handlers.on_connect\ndef connect(conn):\n    conn.send(str(conn.id))\n"
+    script = launcher(workers=2, engine=engine_name, admin_token_file=str(file))
+    server = run(source=source, script=script).ready()
+    clients = {int(client.recv(timeout=10)): client for client in (server.connect() for _ in range(12))}
+    for _ in range(2):
+        (victim, other) = server.workers()
+        kept = {each["connection"] for each in pages(server, "/connections") if each["pid"] == other}
+        os.kill(victim, signal.SIGKILL)
+        server.successors(victim, workers=2)
+        clients = {id: client for id, client in clients.items() if id in kept}
+        assert rebalanced(server) == len(clients) // 2
+        clients |= {int(client.recv(timeout=10)): client for client in (server.connect() for _ in range(6))}
+        found = pages(server, "/connections")
+        assert sorted(each["connection"] for each in found) == sorted(clients)
+        for each in found:
+            assert ask(server, f"/connections/{each['connection']}") == (200, each)
+    for id, client in clients.items():
+        assert ask(server, f"/connections/{id}", "DELETE", "Bearer open sesame")[1]["connection"] == id
+        with pytest.raises(ConnectionClosed):
+            ids_told(client)
+    until(lambda: server.stats["total"]["connections_open"] == 0)
+
+
+def ids_told(client: ClientConnection) -> None:
+    while True:
+        client.recv(timeout=10)

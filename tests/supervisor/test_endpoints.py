@@ -9,7 +9,7 @@ import signal
 from typing import Any
 
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import until
+from tests.supervisor.running import Running, until
 from unlimitedws.config import DEFAULTS
 from unlimitedws.engine.counters import FAMILIES, FIELDS
 from unlimitedws.supervisor import fields
@@ -67,23 +67,38 @@ def test_config_of_a_program_tells_its_keywords_from_its_config(run: Run) -> Non
 def test_closes_tell_the_last_ones_also_of_a_worker_that_is_gone(run: Run) -> None:
     server = run(workers=1).ready()
 
-    def closes() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = json.loads(server.get("/closes")[1])["closes"]
-        return found
-
-    assert closes() == []
+    assert closes_told(server) == []
     assert server.echoes()
-    until(lambda: len(closes()) == 1)
+    until(lambda: len(closes_told(server)) == 1)
     (worker,) = server.workers()
     os.kill(worker, signal.SIGKILL)
     server.successors(worker, workers=1)
     assert server.echoes()
-    until(lambda: len(closes()) == 2)
-    latest, before = closes()
+    until(lambda: len(closes_told(server)) == 2)
+    latest, before = closes_told(server)
     assert (latest["cause"], latest["code"], latest["slot"]) == ("peer_closed", 1000, 0)
     assert latest["connection"] >> 40 == (before["connection"] >> 40) + 1
     assert 0 <= latest["ago_s"] <= before["ago_s"]
     assert abs(latest["time"] + latest["ago_s"] - server.stats["time"]) < 60
+
+
+def test_closes_before_a_reload_are_told_after_it(run: Run) -> None:
+    server = run(workers=2).ready()
+    ids = set()
+    for reload in range(1, 4):
+        assert all(server.echoes() for _ in range(3))
+        until(lambda reload=reload: len(closes_told(server)) == 3 * reload)  # type: ignore[misc]
+        ids |= {close["connection"] for close in closes_told(server)}
+        server.signal(signal.SIGHUP)
+        until(lambda reload=reload: server.stats["reloads"] == reload)  # type: ignore[misc]
+        until(lambda: len(server.stats["workers"]) == 2)
+        assert {close["connection"] for close in closes_told(server)} == ids
+    assert len(ids) == 9
+
+
+def closes_told(server: Running) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(server.get("/closes")[1])["closes"]
+    return found
 
 
 def test_every_path_of_the_port_is_in_the_guide() -> None:

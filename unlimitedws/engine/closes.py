@@ -9,6 +9,7 @@ read. Kept are ends of WebSockets; a crowd of refused requests would leave nothi
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from unlimitedws.engine.counters import INDEX, RING_CLOSES
@@ -63,6 +64,11 @@ def last(row: memoryview[int]) -> list[Noted]:
 
 
 def inherit(row: memoryview[int], heir: memoryview[int]) -> None:
-    """Keeps the closes of a row that is about to be wiped in another one."""
-    for id, how in entries(row):
+    """Keeps the closes of a row that is about to be wiped in another one, which holds the last of both then.
+
+    Not in the order in which rows are wiped: an old worker that drains may outlive its successors."""
+    now_ms = time.monotonic_ns() // 1_000_000
+    both = sorted(entries(heir) + entries(row), key=lambda entry: (now_ms - (entry[1] >> 32)) % WRAP_MS, reverse=True)
+    heir[NOTED] = 0
+    for id, how in both[-RING_CLOSES:]:
         keep(heir, id, how)

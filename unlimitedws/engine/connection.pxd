@@ -18,6 +18,8 @@ cdef class Connection:
     cdef tuple ending           # the on_close call that waits for the last hold
     cdef object __weakref__
 
+    cdef bint send_later(self, object message, object text) except -1
+
 
 cdef bytes message_bytes(object message)
 cdef int check_message(object message, object text) except -1

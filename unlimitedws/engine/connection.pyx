@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from unlimitedws.engine cimport codec
 from unlimitedws.engine.kernel cimport this_thread, PyUnicode_AsUTF8AndSize
-from unlimitedws.engine.table cimport CLOSING, OPEN, PINNED, Entry
+from unlimitedws.engine.table cimport CLOSING, DEPARTING, OPEN, PINNED, Entry
 
 from unlimitedws.wire import closing
 from unlimitedws.wire.closing import Cause
@@ -36,7 +36,7 @@ cdef class Connection:
 
     @property
     def is_open(self):
-        return self.entry != NULL and self.entry.phase == OPEN
+        return self.entry != NULL and (self.entry.phase == OPEN or self.entry.phase == DEPARTING)
 
     @property
     def state(self):
@@ -80,7 +80,7 @@ cdef class Connection:
         if this_thread() != self.engine.thread:
             return self.engine.post_send(self, message, text)
         if self.entry == NULL or self.entry.phase != OPEN:
-            return False
+            return self.send_later(message, text)
         if type(message) is bytes and text is None:
             data, size, opcode = <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), codec.BINARY
             if self.engine.put_short(self.fd, self.entry, opcode, data, size):
@@ -104,17 +104,28 @@ cdef class Connection:
         finally:
             PyBuffer_Release(&view)
 
+    cdef bint send_later(self, object message, object text) except -1:
+        """To one that departs. False: it is over."""
+        if self.entry == NULL or self.entry.phase != DEPARTING:
+            return False
+        check_message(message, text)
+        if not isinstance(message, (str, bytes)):
+            message = bytes(message)
+        return self.engine.say_later(self.fd, self.entry, ("send", message, text))
+
     def close(self, code=1000, reason=""):
         payload = closing.pack_close(code, reason)
         if this_thread() != self.engine.thread:
             self.engine.call_soon_threadsafe(partial(self.close, code, reason))
-        elif self.entry != NULL:
+        elif self.entry != NULL and not self.engine.say_later(self.fd, self.entry, ("close", code, reason)):
             self.engine.close_politely(self.fd, self.entry, payload, code, reason, Cause.APP_CLOSED)
 
     def abort(self):
         if this_thread() != self.engine.thread:
             self.engine.call_soon_threadsafe(self.abort)
-        elif self.entry != NULL and (self.entry.phase == OPEN or self.entry.phase == CLOSING):
+        elif self.entry == NULL or self.engine.say_later(self.fd, self.entry, ("abort",)):
+            return
+        elif self.entry.phase == OPEN or self.entry.phase == CLOSING:
             self.engine.lose(self.fd, self.entry, Cause.APP_ABORTED)
 
     def ping(self, payload=b""):
@@ -123,7 +134,9 @@ cdef class Connection:
             raise ValueError(f"ping payload of {len(payload)} bytes; the limit is {codec.MAX_CONTROL}")
         if this_thread() != self.engine.thread:
             self.engine.call_soon_threadsafe(partial(self.ping, payload))
-        elif self.entry != NULL and self.entry.phase == OPEN:
+        elif self.entry == NULL or self.engine.say_later(self.fd, self.entry, ("ping", payload)):
+            return
+        elif self.entry.phase == OPEN:
             self.engine.put(self.fd, self.entry, codec.PING, <uint8_t*>PyBytes_AS_STRING(payload), len(payload), None, True)
 
 

@@ -38,11 +38,12 @@ The guarantees, each tested on both engines (tests/engine):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from unlimitedws.engine.moved import Moved
+from unlimitedws.engine.said import Said
 from unlimitedws.wire.closing import Close
 from unlimitedws.wire.handshake import Refusal, Upgrade
 
@@ -290,9 +291,11 @@ class Engine(Protocol):
 
     def broadcast(
         self, message: str | bytes | bytearray | memoryview, connections: Iterable[Any] | None = None,
-        *, text: bool | None = None,
+        *, text: bool | None = None, departing: bool = True,
     ) -> int:  # fmt: skip
         """Sends one message to all open connections, or to those given; how many it was queued for.
+
+        departing: False: not to those that depart.
 
         The frame is packed once. Broadcasts of one loop turn reach a peer in one `send()`. Closed
         connections are passed over. The queue limit and policy hold for each connection."""
@@ -317,24 +320,28 @@ class Engine(Protocol):
         """Freezes up to `at_most` connections that can leave for another engine now, and describes them.
 
         Each with its descriptor and its Connection, where one is held (objects: made where none is). Until `departed` or `stay`
-        nothing is read from them or sent to them. Left out: held ones, for now; TLS, context takeover, streams and closing
-        ones, for good. Called between turns of the loop."""
+        nothing is read from them or sent to them; to the app they are open, and what it says to them is kept. Left out:
+        held ones, for now; TLS, context takeover, streams and closing ones, for good. Called between turns of the loop."""
 
     def held(self) -> int:
         """Connections that would depart were nothing pending for them: a handler, or the answer to a request."""
 
-    def departed(self, fds: Iterable[int]) -> None:
-        """Another engine has these: their descriptors are closed here, without an end of the connection or an on_close."""
+    def departed(self, fds: Sequence[int]) -> dict[int, list[Said]]:
+        """Another engine has these: their descriptors are closed here, without an end of the connection or an on_close.
 
-    def stay(self, fds: Iterable[int]) -> None:
-        """Nobody has taken these: they go on as if nothing had been."""
+        What was said to them meanwhile, by id, is to be said there."""
+
+    def stay(self, fds: Sequence[int], *, resumed: Collection[int] = ()) -> None:
+        """Nobody has taken these: they go on as if nothing had been, with what was said to them.
+
+        resumed: those of which the app was told that they leave; `Connection.resumed` is True from now on."""
 
     def adopt(self, fd: int, moved: Moved, endpoint: int) -> None:
         """Takes over a connection that departed; the descriptor is the engine's from now on. No handler is called before the
         next turn of the loop. Raises OSError where it cannot be watched, ValueError where its address is none that this engine
         can keep; the descriptor is still the caller's then."""
 
-    def connection_at(self, fd: int) -> Any:
+    def connection_at(self, fd: int) -> Any | None:
         """The Connection of an open connection by its descriptor."""
 
     def part_with(self, connection: Any) -> None:

@@ -6,7 +6,6 @@ from unlimitedws.engine.table cimport Entry
 
 cdef class Moving(Clock):
     cdef int departing_hand
-    cdef readonly dict departing        # descriptor -> the phase it is to come back to
 
     cdef bint may_depart(self, int fd, Entry* e)
     cdef object moved(self, int fd, Entry* e)

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, binding=False
 """Connections that outlive this engine: their rows given to another, and rows taken over from one.
 
-A connection on its way out is frozen: epoll does not tell of it, nobody sends to it, its row and what it borrowed stay as
-they are, until the other side has it (`departed`) or will not have it (`stay`)."""
+A connection on its way out is frozen: epoll does not tell of it, what is said to it is kept (said.py), its row and what it
+borrowed stay as they are, until the other side has it (`departed`) or will not have it (`stay`)."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF
@@ -19,6 +19,7 @@ from unlimitedws.engine.table cimport *
 
 from unlimitedws.engine.moved import Meter as MovedMeter
 from unlimitedws.engine.moved import Moved, Tokens
+from unlimitedws.engine.said import say_again
 from unlimitedws.wire import closing, frames
 from unlimitedws.wire.closing import Cause
 from unlimitedws.wire.frames import Begun, Frame, pack_frame, unmask
@@ -31,10 +32,6 @@ cdef uint32_t back_ms(uint32_t now, double seconds) noexcept:
 
 
 cdef class Moving(Clock):
-    def __init__(self, config, front, row, call_soon, call_soon_threadsafe):
-        Clock.__init__(self, config, front, row, call_soon, call_soon_threadsafe)
-        self.departing = {}
-
     # ---- out
 
     def depart(self, long at_most, *, objects=False):
@@ -146,8 +143,14 @@ cdef class Moving(Clock):
 
     def departed(self, fds):
         cdef int fd
+        cdef Entry* e
+        cdef dict said = {}
         for fd in fds:
-            self.go(fd, &self.table[fd])
+            e = &self.table[fd]
+            if fd in self.said:
+                said[e.id] = self.said.pop(fd)
+            self.go(fd, e)
+        return said
 
     cdef int go(self, int fd, Entry* e) except -1:
         """Another engine has it. The descriptor is closed, the connection is not ended."""
@@ -166,13 +169,18 @@ cdef class Moving(Clock):
         self.routes.release(e.route)
         return self.free_row(fd, e)
 
-    def stay(self, fds):
+    def stay(self, fds, *, resumed=()):
         cdef int fd
         cdef Entry* e
         cdef epoll_event event
         for fd in fds:
             e = &self.table[fd]
             e.phase = self.departing.pop(fd)
+            said = self.said.pop(fd, None)
+            if fd in resumed:
+                e.flags |= RESUMED
+                if e.connection != NULL:
+                    (<Connection>e.connection).resumed = True
             event.events = EPOLLIN
             event.data.u64 = (e.id & 0x7FFFFFFF) << 32 | <uint32_t>fd
             if epoll_ctl(self.epoll, EPOLL_CTL_ADD, fd, &event) != 0:
@@ -181,6 +189,8 @@ cdef class Moving(Clock):
             e.interest = 1
             self.make_dirty(fd, e)
             self.make_ready(fd, e)
+            if said is not None:
+                say_again(self, self.connection(fd, e), said)
 
     # ---- in
 
@@ -252,7 +262,7 @@ cdef class Moving(Clock):
         return self.read_off(fd, e) if e.flags & (OVER | THROTTLED) else 0
 
     def connection_at(self, int fd):
-        return self.connection(fd, &self.table[fd])
+        return self.connection(fd, &self.table[fd]) if self.is_open(fd, &self.table[fd]) else None
 
     def part_with(self, Connection connection not None):
         if connection.entry != NULL:

@@ -690,7 +690,7 @@ cdef class Engine(Moving):
         self.wake()
 
     def expire(self, Connection connection not None):
-        if connection.entry != NULL:
+        if connection.entry != NULL and not self.say_later(connection.fd, connection.entry, ("expire",)):
             payload = closing.pack_close(1008, "expired")
             self.close_politely(connection.fd, connection.entry, payload, 1008, "expired", Cause.EXPIRED)
 
@@ -708,13 +708,13 @@ cdef class Engine(Moving):
 
     def connections(self):
         cdef int fd
-        return [self.connection(fd, &self.table[fd]) for fd in range(self.highest + 1) if self.table[fd].phase == OPEN]
+        return [self.connection(fd, &self.table[fd]) for fd in range(self.highest + 1) if self.is_open(fd, &self.table[fd])]
 
     def page(self, int start, int at_most):
         cdef int fd
         cdef list found = []
         for fd in range(max(0, start), self.highest + 1):
-            if self.table[fd].phase == OPEN:
+            if self.is_open(fd, &self.table[fd]):
                 if len(found) >= at_most:
                     return found, fd
                 found.append(self.connection(fd, &self.table[fd]))
@@ -723,7 +723,7 @@ cdef class Engine(Moving):
     def find(self, uint64_t id):
         cdef int fd
         for fd in range(self.highest + 1):
-            if self.table[fd].id == id and self.table[fd].phase == OPEN:
+            if self.table[fd].id == id and self.is_open(fd, &self.table[fd]):
                 return self.connection(fd, &self.table[fd])
         return None
 

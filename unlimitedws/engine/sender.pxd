@@ -65,7 +65,7 @@ cdef class Sender(Table):
     cdef void note_progress(self, Entry* e) noexcept
     cdef int discard_output(self, int fd, Entry* e) except -1
     cdef int pong(self, int fd, Entry* e, uint8_t* payload, size_t size) except -1
-    cdef bint publish_to(self, object connection, uint32_t start, uint32_t size) except -1
+    cdef int publish_to(self, object connection, uint32_t start, uint32_t size, tuple said) except -1
     cdef int log_frame(self, int opcode, bytes payload, uint32_t* start, uint32_t* size) except -1
     cdef int new_log(self) except -1
     cdef int rewind_log(self) except -1

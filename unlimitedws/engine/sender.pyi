@@ -13,4 +13,5 @@ class Sender:
         connections: Iterable[Connection] | None = None,
         *,
         text: bool | None = None,
+        departing: bool = True,
     ) -> int: ...

@@ -503,10 +503,10 @@ cdef class Sender(Table):
 
     # ---- broadcasting
 
-    def broadcast(self, message, connections=None, *, text=None):
+    def broadcast(self, message, connections=None, *, text=None, departing=True):
         cdef bytes payload
-        cdef int fd
-        cdef long count = 0
+        cdef int fd, reached
+        cdef long count = 0, later = 0
         cdef uint32_t start, size
         cdef Entry* e
         if this_thread() != self.thread:
@@ -516,21 +516,28 @@ cdef class Sender(Table):
         payload = message_bytes(message)
         self.deflating = [] if <size_t>PyBytes_GET_SIZE(payload) >= self.deflate_threshold else None
         self.log_frame(opcode, payload, &start, &size)
+        said = ("send", message if isinstance(message, str) else payload, text)
         if connections is None:
             for fd in range(self.highest + 1):
                 e = &self.table[fd]
                 if e.phase == OPEN:
                     count += self.publish(fd, e, start, size)
+                elif departing and self.say_later(fd, e, said):
+                    later += 1
         else:
             for connection in connections:
-                count += self.publish_to(connection, start, size)
+                reached = self.publish_to(connection, start, size, said)
+                if reached == 2:
+                    later += 1
+                else:
+                    count += reached
         deflating, self.deflating = self.deflating, None
         self.row[C_MESSAGES_OUT] += count
         if deflating:
             count += self.broadcast_deflated(opcode, payload, deflating)
         if count == 0 and self.dirty_count == 0:
             self.rewind_log()
-        return count
+        return count + later
 
     cdef long broadcast_deflated(self, int opcode, bytes payload, list descriptors) except -1:
         """The part of a broadcast that goes to those who agreed on compression: packed once for each window."""
@@ -564,13 +571,14 @@ cdef class Sender(Table):
         self.put(fd, &self.table[fd], opcode, <uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), payload, False)
         return self.row[C_MESSAGES_OUT] - before
 
-    cdef bint publish_to(self, object connection, uint32_t start, uint32_t size) except -1:
+    cdef int publish_to(self, object connection, uint32_t start, uint32_t size, tuple said) except -1:
+        """1: it was queued. 2: it is kept, since the connection departs. 0: it was dropped, or the connection is over."""
         cdef Connection peer
         if type(connection) is not Connection:
             raise TypeError(f"broadcast needs connections of this worker, not {type(connection).__name__}")
         peer = <Connection>connection
         if peer.entry == NULL or peer.entry.phase != OPEN:
-            return False
+            return 2 if peer.entry != NULL and peer.engine is self and self.say_later(peer.fd, peer.entry, said) else 0
         if peer.engine is not self:
             raise ValueError("broadcast needs connections of this worker; this one is another's")
         return self.publish(peer.fd, peer.entry, start, size)

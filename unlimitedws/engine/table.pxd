@@ -155,6 +155,8 @@ cdef class Table:
     cdef bint running, scheduled
     cdef object deferred                # on_close and on_drain calls that wait for the end of a turn
     cdef object ready                   # (fd, id) to go on with in the next batch
+    cdef readonly dict departing        # descriptor -> the phase it is to come back to
+    cdef dict said                      # descriptor -> what was said to it since (said.py)
     cdef size_t dirty_count             # connections to flush
     cdef bint unstalled                 # somebody who waited for a thread may go on
 
@@ -189,6 +191,9 @@ cdef class Table:
     cdef int pipe_restart(self, int fd, Entry* e, bytes data) except -1
     cdef int pipe_close(self, int fd, Entry* e) except -1
     cdef int pipe_abort(self, int fd, Entry* e) except -1
+
+    cdef bint is_open(self, int fd, Entry* e) except -1
+    cdef bint say_later(self, int fd, Entry* e, tuple said) except -1
 
     cdef int wake(self) except -1
     cdef int make_ready(self, int fd, Entry* e) except -1

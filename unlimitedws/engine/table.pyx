@@ -81,6 +81,7 @@ cdef class Table:
         self.thread = this_thread()
         self.gate, self.secured, self.names = front.gate, {}, {}
         self.deferred, self.ready, self.routes = deque(), deque(), RouteTable()
+        self.departing, self.said = {}, {}
         self.table_room = table_size()
         self.table = <Entry*>reserve(self.table_room * sizeof(Entry))
         self.epoll = epoll_create1(EPOLL_CLOEXEC)
@@ -119,6 +120,19 @@ cdef class Table:
             self.ready.append((fd, e.id))
             self.wake()
         return 0
+
+    # ---- on its way to another engine
+
+    cdef bint is_open(self, int fd, Entry* e) except -1:
+        """Whether it is the app's. One that departs still is."""
+        return e.phase == OPEN or e.phase == DEPARTING and self.departing[fd] == OPEN
+
+    cdef bint say_later(self, int fd, Entry* e, tuple said) except -1:
+        """Keeps what is said to one that departs. False: it does not."""
+        if e.phase != DEPARTING or self.departing[fd] != OPEN:
+            return False
+        self.said.setdefault(fd, []).append(said)
+        return True
 
     # ---- what epoll is asked for
 

@@ -15,11 +15,14 @@ two workers that go on serving.
     R n  there is room for so many: the answer to that
     B    a batch: a memfd with its rows, then the connections' descriptors
     A n  the batch is taken over, and there is room for so many more
+    L    luggage that follows: what the app has said to connections of the last batch while it was on its way
     P    a publication to everybody: a memfd with it
-    E    no more connections come (after W; after S the link ends instead)
+    E    no more connections come; after S the taker says so too, when it has all of them, and the link ends
 
-A broadcast meets connections on both sides. Where everything moves, what one side publishes the other repeats, each for those
-it has; of a batch that was on its way meanwhile the taker counts what its giver had heard (`heard`), and delivers the rest.
-Where some move, a broadcast is for those whom the worker has at that moment; one that is on its way still belongs
-to its giver, whose publications follow it.
+A connection on its way belongs to its giver until it is acknowledged: what the app says to it there follows it (`engine.said`),
+a broadcast among it. So where some move, a broadcast is for those whom the worker has at that moment.
+
+Where everything moves, it is for those on both sides: what one side publishes the other repeats, each for those it has. The
+giver says how many batches had been acknowledged, since the next one has it already; and with a batch it says what it
+had heard of the taker's publications, who delivers the rest.
 """

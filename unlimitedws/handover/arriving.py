@@ -7,16 +7,35 @@ import logging
 import os
 import pickle
 import socket
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from unlimitedws.app import App
 from unlimitedws.engine.contract import Endpoint
 from unlimitedws.engine.moved import Moved
+from unlimitedws.engine.said import say_again
 from unlimitedws.expiry import Expiry
 from unlimitedws.handover.link import Link, Luggage, Publication
+from unlimitedws.handover.resume import resume
 
 log = logging.getLogger("unlimitedws.worker")
+
+
+class Batch:
+    """Which connections have come together: no objects of theirs, as there may be many."""
+
+    def __init__(self) -> None:
+        self.fds, self.ids = array("i"), array("Q")
+
+    def add(self, fd: int, id: int) -> None:
+        self.fds.append(fd)
+        self.ids.append(id)
+
+    def of(self, engine: Any) -> list[Any]:
+        """Those that are still open."""
+        found = [(engine.connection_at(fd), id) for fd, id in zip(self.fds, self.ids, strict=True)]
+        return [connection for connection, id in found if connection is not None and connection.id == id]
 
 
 class Arriving:
@@ -37,7 +56,7 @@ class Arriving:
         self.is_complete = False
         self.publications: list[Publication] = []  # of this side, that the other has perhaps not heard yet
         self.heard_by_other = 0  # those before them
-        self.taken: set[int] = set()  # ids of those that publications of the other side are for
+        self.batches: list[Batch] = []  # those that the other side may still have something to say to
         self.link = Link(sock, self.heard, self.end)
 
     def heard(self, kind: bytes, payload: Any, fds: list[int]) -> None:
@@ -47,11 +66,16 @@ class Arriving:
             heard, rows = payload
             self.take(heard, rows, fds)
         elif kind == b"P":
-            # It follows every batch given before it, so those that it met there it meets here no more.
-            self.engine.broadcast(payload.message, self.arrived(), text=payload.text)
+            connections = [each for batch in self.batches[: payload.batches] for each in batch.of(self.engine)]
+            self.engine.broadcast(payload.message, connections, text=payload.text)
+        elif kind == b"L":
+            for connection in self.batches[-1].of(self.engine):
+                say_again(self.engine, connection, payload.get(connection.id, ()))
         elif kind == b"E":
             self.is_complete = True
             self.publications.clear()
+            if not self.whole:
+                self.link.send(b"E")
 
     def begin(self, *, whole: bool) -> None:
         self.whole = whole
@@ -67,10 +91,6 @@ class Arriving:
         """Whether more may come."""
         return self.whole is not None and not self.is_complete and not self.is_over
 
-    def arrived(self) -> list[Any]:
-        """The connections that have come, and are still open; where only some come, those of the last batch."""
-        return [connection for connection in self.engine.connections() if connection.id in self.taken]
-
     def take(self, heard: int, rows: list[tuple[Moved, Luggage]], fds: list[int]) -> None:
         taken: list[tuple[int, Luggage, int]] = []
         if not self.link.send(b"A", self.room(len(fds), whole=self.whole)):
@@ -79,7 +99,8 @@ class Arriving:
                 os.close(fd)
             return
         if not self.whole:
-            self.taken.clear()
+            self.batches.clear()
+        self.batches.append(batch := Batch())
         for fd, (moved, luggage) in zip(fds, rows, strict=True):
             endpoint = self.nobody if moved.path is None else self.endpoint_of(moved.path)
             try:
@@ -90,7 +111,7 @@ class Arriving:
                 continue
             if moved.path is not None:
                 taken.append((fd, luggage, endpoint))
-            self.taken.add(moved.id)
+            batch.add(fd, moved.id)
         # By object, not by descriptor: what follows may end some of them, and others take their descriptors then.
         welcome = [(self.engine.connection_at(fd), luggage, number) for fd, luggage, number in taken if self.is_awaited(luggage, number)]
         del self.publications[: heard - self.heard_by_other]
@@ -125,19 +146,7 @@ class Arriving:
             return
         if luggage.expires_at is not None:
             self.expiry.set(connection, luggage.expires_at)
-        self.call(connection, self.endpoints[number], state)
-
-    def call(self, connection: Any, endpoint: Endpoint, state: Any) -> None:
-        name = "on_connect" if endpoint.on_resume is None else "on_resume"
-        try:
-            if endpoint.on_resume is not None:
-                endpoint.on_resume(connection, state)
-            else:
-                connection.state = state
-                if endpoint.on_connect is not None:
-                    endpoint.on_connect(connection)
-        except BaseException as error:
-            self.engine.fail(connection, name, error)
+        resume(self.engine, self.endpoints[number], connection, state)
 
     @property
     def is_over(self) -> bool:
@@ -157,6 +166,6 @@ class Arriving:
     def end(self) -> None:
         self.link.close()
         self.publications.clear()
-        self.taken.clear()
+        self.batches.clear()
         if not self.ended.done():
             self.ended.set_result(None)

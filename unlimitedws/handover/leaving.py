@@ -6,12 +6,15 @@ import asyncio
 import logging
 import pickle
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 from unlimitedws.app import App
+from unlimitedws.engine.contract import Endpoint
 from unlimitedws.engine.moved import Moved
 from unlimitedws.expiry import Expiry
 from unlimitedws.handover.link import BATCH, Link, Luggage, Publication
+from unlimitedws.handover.resume import resume
 
 log = logging.getLogger("unlimitedws.worker")
 
@@ -28,19 +31,23 @@ class Leaving:
     whole: all of them, since this worker ends then; the link stays for publications. Else some, and the link ends with them.
     moved: how many the other one has taken."""
 
-    def __init__(self, engine: Any, app: App, expiry: Expiry, sock: socket.socket, *, whole: bool = True) -> None:
-        self.engine, self.app, self.expiry, self.whole = engine, app, expiry, whole
+    def __init__(
+        self, engine: Any, app: App, endpoints: Sequence[Endpoint], expiry: Expiry, sock: socket.socket, *, whole: bool
+    ) -> None:  # fmt: skip
+        self.engine, self.app, self.endpoints, self.expiry, self.whole = engine, app, endpoints, expiry, whole
         self.hooks = [handlers.hook("on_handover") for handlers in app.endpoints]
         self.loop = asyncio.get_running_loop()
         self.link = Link(sock, self.heard, self.lost)
-        self.welcomed: asyncio.Future[bool] = self.loop.create_future()
+        self.welcomed: asyncio.Future[None] = self.loop.create_future()
+        self.dismissed: asyncio.Future[None] = self.loop.create_future()
         self.acknowledged: asyncio.Future[bool] | None = None  # while a batch is on its way: whether it was taken
         self.is_lost = False
         self.is_halted = False
-        self.is_sent = False  # the batch on its way
         self.room = 0  # there
+        self.batches = 0  # acknowledged
         self.published = 0  # publications of the other side that were repeated here
-        self.missed: list[Publication] = []  # of this side, while a batch was on its way
+        self.told: dict[int, Any] = {}  # descriptor of the batch on its way to what on_handover said of it
+        self.unheard: list[Publication] = []  # those among them that the batch on its way has not got
         self.moved = 0
 
     async def run(self, timeout_s: float, at_most: int | None = None) -> bool:
@@ -62,9 +69,9 @@ class Leaving:
                 await asyncio.sleep(POLL_S)
         if self.is_lost:
             return False
-        if self.whole:
-            self.link.send(b"E")
-        else:
+        self.link.send(b"E")
+        if not self.whole:
+            await self.answered(self.dismissed)  # the last batch is in its table, not only in its hands
             self.link.close()
         return True
 
@@ -79,27 +86,35 @@ class Leaving:
 
     async def give(self, batch: list[tuple[int, Moved, Any]]) -> None:
         self.acknowledged = self.loop.create_future()
+        self.told = {}
         packed = [(fd, moved, self.luggage(fd, moved, connection)) for fd, moved, connection in batch]
         going = [each for each in packed if each[2] is not None]
         fds = [fd for fd, _, _ in going]
         if self.is_lost:
             self.lost()
         self.link.send(b"B", (self.published, [(moved, luggage) for _, moved, luggage in going]), fds)
-        self.is_sent = True
-        for publication in self.missed:  # an on_handover made it: it has to follow the batch
-            self.link.send(b"P", publication)
         # Not `is_lost`: who acknowledged and died then had them, and what it did with them is not known here.
         was_taken = await self.answered(self.acknowledged)
-        self.acknowledged, self.is_sent = None, False
-        missed, self.missed = self.missed, []
+        self.acknowledged = None
+        unheard, self.unheard = self.unheard, []
         if was_taken:
-            self.engine.departed(fds)
+            if said := self.engine.departed(fds):
+                self.link.send(b"L", said)
+            self.batches += 1
             self.moved += len(fds)
             return
-        connections = [self.engine.connection_at(fd) for fd, moved, _ in going if moved.path is not None] if missed else []
-        self.engine.stay(fds)
-        for publication in missed:
+        connections = [self.engine.connection_at(fd) for fd, moved, _ in going if moved.path is not None] if unheard else []
+        self.engine.stay([fd for fd in fds if fd in self.engine.departing], resumed=self.told)  # none: the engine was closed
+        for publication in unheard:
             self.engine.broadcast(publication.message, connections, text=publication.text)
+        self.resume(going)
+
+    def resume(self, stayed: list[tuple[int, Moved, Luggage | None]]) -> None:
+        """Gives those back to the app that it was told would leave."""
+        back = [(self.engine.connection_at(fd), moved, self.told[fd]) for fd, moved, _ in stayed if fd in self.told]
+        for connection, moved, state in back:
+            if connection is not None and connection.is_open:
+                resume(self.engine, self.endpoints[self.app.endpoint_of(moved.path or "") or 0], connection, state)
 
     async def answered(self, answer: asyncio.Future[Any]) -> Any:
         """What the other side answers. Where both go on serving, a loop that hangs there shall not hold those up who wait here:
@@ -117,7 +132,7 @@ class Leaving:
         state, hook = connection.state, self.hooks[self.app.endpoint_of(moved.path or "") or 0]
         if hook is not None:
             try:
-                state = hook(connection)
+                self.told[fd] = state = hook(connection)
             except BaseException as error:
                 self.engine.stay([fd])
                 self.engine.fail(connection, "on_handover", error)
@@ -130,35 +145,41 @@ class Leaving:
         return self.is_lost
 
     def publish(self, message: Any, text: bool | None) -> None:
-        """A broadcast of this worker, for those that the other has: all that have moved, or those that are on their way."""
-        if self.acknowledged is None and not self.whole:
-            return
-        publication = Publication(bytes(message) if not isinstance(message, str) else message, text)
-        if self.acknowledged is not None:
-            self.missed.append(publication)
-        if self.acknowledged is None or self.is_sent:
-            self.link.send(b"P", publication)
+        """A broadcast of this worker, for those that have moved."""
+        if self.whole:
+            self.link.send(b"P", Publication(bytes(message) if not isinstance(message, str) else message, text, self.batches))
 
     def heard(self, kind: bytes, payload: Any, fds: list[int]) -> None:
         if kind == b"R":
             self.room = payload
-            self.welcome()
+            done(self.welcomed)
         elif kind == b"A" and self.acknowledged is not None and not self.acknowledged.done():
             self.room = payload
             self.acknowledged.set_result(True)
+        elif kind == b"E":
+            done(self.dismissed)
         elif kind == b"P":
             self.published += 1
-            self.engine.broadcast(payload.message, text=payload.text)
+            self.engine.broadcast(payload.message, text=payload.text, departing=False)
+            if self.acknowledged is not None:
+                self.unheard.append(payload)
+
+    def end(self) -> None:
+        """The worker ends: whatever is still on its way is cut with everything else."""
+        self.link.close()
+        self.lost()
 
     def lost(self) -> None:
         self.is_lost = True
-        self.welcome()
+        done(self.welcomed)
+        done(self.dismissed)
         if self.acknowledged is not None and not self.acknowledged.done():
             self.acknowledged.set_result(False)
 
-    def welcome(self) -> None:
-        if not self.welcomed.done():
-            self.welcomed.set_result(True)
+
+def done(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 def pickled(connection: Any, state: Any) -> bytes | None:

@@ -34,10 +34,13 @@ class Luggage(NamedTuple):
 
 
 class Publication(NamedTuple):
-    """A broadcast to everybody, for the other side."""
+    """A broadcast to everybody, for the other side.
+
+    batches: of the giver's: for those of so many batches."""
 
     message: Any
     text: bool | None
+    batches: int = 0
 
 
 class Link:
@@ -89,6 +92,8 @@ class Link:
 
     def give_up(self, error: OSError) -> None:
         """Sends nothing any more. What the other end has said already is still heard: an acknowledgement may be among it."""
+        if self.sock.fileno() < 0:
+            return
         log.error("handover: the other worker cannot be reached: %s", error)
         self.is_broken = True
         self.forget_waiting()

@@ -4,6 +4,8 @@
     {"ask": 8, "find": id}                 {"answer": 8, "connections": [the one, or none]}
     {"ask": 9, "close": id}                the same, and it is being closed
 
+Where none is found, `moving` says that some are on their way from this worker or to it, so that it may be at nobody's.
+
 What is told of a connection is cut so that a whole page fits into a packet of the channel.
 """
 
@@ -36,12 +38,12 @@ def answer(question: Message, worker: Worker | None) -> Message:
         connections, next = worker.page(min(start, LAST), min(at_most, MOST))
         return {"answer": number, "connections": [told(each) for each in connections], "next": next}
     found = worker.find(question["close"] if "close" in question else question["find"])
-    connections = [] if found is None else [found]
-    about = [told(each) for each in connections]
+    if found is None:
+        return {"answer": number, "connections": [], "moving": worker.is_moving}
+    about = told(found)
     if "close" in question:
-        for each in connections:
-            each.close(GOING_AWAY, REASON)
-    return {"answer": number, "connections": about}
+        found.close(GOING_AWAY, REASON)
+    return {"answer": number, "connections": [about]}
 
 
 def told(connection: Any) -> Message:

@@ -9,6 +9,7 @@ Each worker is asked for its own, so that nothing is kept for it anywhere.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Coroutine
 from http import HTTPStatus
@@ -25,6 +26,9 @@ from unlimitedws.supervisor.fleet import Fleet
 SERIAL_BITS = 40
 """The upper part of a connection's id is the serial number of the worker that accepted it."""
 LARGEST = 2**63 - 1
+
+LOOKS, LOOK_EVERY_S = 50, 0.1
+"""How often one is looked for while connections move: as long as a handover waits for handlers (handover_timeout_s)."""
 
 
 class Connections:
@@ -88,11 +92,27 @@ class Connections:
         return document({"connections": found, "next": f"/connections?{urlencode({'limit': limit, 'worker': serial, 'start': start})}"})
 
     async def one(self, id: int, what: str) -> Answer:
-        """Found, or closed: the connection as it was. It is looked for first where it was accepted."""
-        for child in sorted(self.children(), key=lambda child: child.order.serial != id >> SERIAL_BITS):
-            if found := self.told(child, await child.ask({what: id})):
+        """Found, or closed: the connection as it was.
+
+        A first look may miss one that moves: it was not there yet where it was looked for first, and had left where last."""
+        for look in range(LOOKS):
+            found, moving = await self.look(id, what)
+            if found:
                 return document(found[0])
+            if look and not moving:
+                break
+            await asyncio.sleep(LOOK_EVERY_S if moving else 0)
         return text(HTTPStatus.NOT_FOUND, f"no connection {id} is open")
+
+    async def look(self, id: int, what: str) -> tuple[list[Message], bool]:
+        """It, if it is found, first where it was accepted; and whether some are on their way between workers."""
+        moving = False
+        for child in sorted(self.children(), key=lambda child: child.order.serial != id >> SERIAL_BITS):
+            said = await child.ask({what: id})
+            if found := self.told(child, said):
+                return found, False
+            moving |= said.get("moving", False)
+        return [], moving
 
     def told(self, child: Child, said: Message) -> list[Message]:
         return [{"slot": child.order.slot, "pid": child.pid, **each} for each in said["connections"]]

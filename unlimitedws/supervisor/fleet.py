@@ -277,6 +277,8 @@ class Fleet:
         del self.children[child.order.serial]
         self.table.fold(child.order.row, slot.number)
         if not slot.remove(child) or self.stopping.is_set():
+            if child.status and not self.stopping.is_set():
+                log.error("%s; it had been replaced, and what it had not handed over is lost", child.describe())
             return
         self.steer()
         if slot.is_leaving:

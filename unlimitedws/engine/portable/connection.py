@@ -6,7 +6,8 @@ from collections.abc import Callable
 from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any
 
-from unlimitedws.engine.portable.table import CLOSING, OPEN, RESUMED
+from unlimitedws.engine.portable.table import CLOSING, DEPARTING, OPEN, RESUMED
+from unlimitedws.engine.said import Said
 from unlimitedws.wire.closing import Cause, Close, pack_close
 from unlimitedws.wire.frames import BINARY, MAX_CONTROL_BYTES, PING, TEXT, pack_frame, pack_head
 
@@ -78,7 +79,7 @@ class Connection:
     @property
     def is_open(self) -> bool:
         fd = self.fd
-        return self._owns(fd) and self.engine.table.phases[fd] == OPEN
+        return self._owns(fd) and self.engine.table.phases[fd] in (OPEN, DEPARTING)
 
     def _owns(self, fd: int) -> bool:
         """Whether row `fd` is still ours. Another thread may ask while the loop gives the row to the next one."""
@@ -116,23 +117,27 @@ class Connection:
         frame = pack_message(message, text)
         engine = self.engine
         if get_ident() != engine.thread:
-            return engine.posting.send(self, frame)
+            return engine.posting.send(self, frame, said_of(message, text))
         fd = self.fd
-        if fd < 0 or engine.table.phases[fd] != OPEN:
+        if fd < 0:
             return False
+        if engine.table.phases[fd] != OPEN:
+            return engine.say_later(fd, said_of(message, text))
         return engine.output.send(fd, frame)
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         payload = pack_close(code, reason)
         if get_ident() != self.engine.thread:
             self.engine.posting.call(lambda: self.close(code, reason))
-        elif self.fd >= 0:
+        elif self.fd >= 0 and not self.engine.say_later(self.fd, ("close", code, reason)):
             self.engine.close_politely(self.fd, payload, Close(code, reason, Cause.APP_CLOSED, False))
 
     def abort(self) -> None:
         if get_ident() != self.engine.thread:
             self.engine.posting.call(self.abort)
-        elif self.fd >= 0 and self.engine.table.phases[self.fd] in (OPEN, CLOSING):
+        elif self.fd < 0 or self.engine.say_later(self.fd, ("abort",)):
+            return
+        elif self.engine.table.phases[self.fd] in (OPEN, CLOSING):
             self.engine.lose(self.fd, Cause.APP_ABORTED)
 
     def ping(self, payload: bytes = b"") -> None:
@@ -141,8 +146,15 @@ class Connection:
             raise ValueError(f"ping payload of {len(payload)} bytes; the limit is {MAX_CONTROL_BYTES}")
         if get_ident() != self.engine.thread:
             self.engine.posting.call(lambda: self.ping(payload))
-        elif self.is_open:
+        elif self.fd < 0 or self.engine.say_later(self.fd, ("ping", payload)):
+            return
+        elif self.engine.table.phases[self.fd] == OPEN:
             self.engine.output.put(self.fd, pack_frame(PING, payload))
+
+
+def said_of(message: Message, text: bool | None) -> Said:
+    """What is kept of a `send` to a connection that departs."""
+    return "send", message if isinstance(message, str | bytes) else bytes(message), text
 
 
 def pack_message(message: Message, text: bool | None) -> bytes:

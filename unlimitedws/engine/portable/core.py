@@ -33,6 +33,7 @@ from unlimitedws.engine.portable.table import (
     STREAM,
     Table,
 )
+from unlimitedws.engine.said import Said
 from unlimitedws.wire.closing import Cause, Close
 from unlimitedws.wire.deflate import Terms
 from unlimitedws.wire.frames import Event, Reader
@@ -109,6 +110,8 @@ class Core(ABC):
         self._bytes_in = self._messages_in = self._opened = self._open = self._pending = self._failures = 0
         self._http = self._errors = 0
         self._drain_hand = 0
+        self.departing: dict[int, int] = {}  # descriptor to the phase it is to come back to
+        self.said: dict[int, list[Said]] = {}  # what was said to those that depart
 
     def _take_hooks(self) -> None:
         endpoints = self.front.endpoints
@@ -131,6 +134,17 @@ class Core(ABC):
 
     @abstractmethod
     def settle(self) -> None: ...
+
+    def serves(self, fd: int) -> bool:
+        """Whether the connection is the app's. One that departs still is."""
+        return (0 <= fd < len(self.table) and self.table.phases[fd] == OPEN) or self.departing.get(fd) == OPEN
+
+    def say_later(self, fd: int, said: Said) -> bool:
+        """Keeps what is said to one that is on its way to another engine. False: it is not."""
+        if self.departing.get(fd) != OPEN:
+            return False
+        self.said.setdefault(fd, []).append(said)
+        return True
 
     def wake(self) -> None:
         """Asks the loop for a turn when something waits that epoll does not know of."""

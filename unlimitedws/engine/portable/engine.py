@@ -12,7 +12,7 @@ from typing import Any
 from unlimitedws.engine.contract import EVENTS_PER_BATCH, Front
 from unlimitedws.engine.counters import MESSAGE_HANDLING
 from unlimitedws.engine.portable.accepting import Acceptor
-from unlimitedws.engine.portable.connection import Connection, Message, pack_message
+from unlimitedws.engine.portable.connection import Connection, Message, pack_message, said_of
 from unlimitedws.engine.portable.core import Hook
 from unlimitedws.engine.portable.hand import Hand
 from unlimitedws.engine.portable.moving import Moving
@@ -233,7 +233,7 @@ class Engine(Moving):
         self.publish()
 
     def expire(self, connection: Connection) -> None:
-        if connection.fd >= 0:
+        if connection.fd >= 0 and not self.say_later(connection.fd, ("expire",)):
             self.close_politely(connection.fd, pack_close(EXPIRED.code, EXPIRED.reason), EXPIRED)
 
     def stall(self, endpoint: int) -> None:
@@ -244,20 +244,28 @@ class Engine(Moving):
         self._unstalled.add(endpoint)
         self.wake()
 
-    def broadcast(self, message: Message, connections: Iterable[Connection] | None = None, *, text: bool | None = None) -> int:
+    def broadcast(
+        self, message: Message, connections: Iterable[Connection] | None = None, *, text: bool | None = None, departing: bool = True
+    ) -> int:  # fmt: skip
         if get_ident() != self.thread:
             raise RuntimeError("broadcast belongs to the worker's own thread; use loop.call_soon_threadsafe")
         frame = pack_message(message, text)
         output = self.output
         before = output.messages_out
         output.packed = {}
+        said = said_of(message, text)
+        later = 0
         for fd in self._open_rows() if connections is None else self._rows_of(connections):
-            output.send(fd, frame)
+            if self.table.phases[fd] == OPEN:
+                output.send(fd, frame)
+            elif departing:
+                later += self.say_later(fd, said)
         output.packed = None
-        return output.messages_out - before
+        return output.messages_out - before + later
 
     def _open_rows(self) -> list[int]:
-        return [fd for fd, phase in enumerate(self.table.phases) if phase == OPEN]
+        phases = self.table.phases
+        return sorted([fd for fd, phase in enumerate(phases) if phase == OPEN] + [fd for fd in self.departing if self.serves(fd)])
 
     def _rows_of(self, connections: Iterable[Connection]) -> list[int]:
         rows = []

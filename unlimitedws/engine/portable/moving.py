@@ -1,14 +1,14 @@
 """Connections that outlive this engine: their rows given to another, and rows taken over from one.
 
-A connection on its way out is frozen: epoll does not tell of it, nobody sends to it, its row and what it has besides stay
-as they are, until the other side has it (`departed`) or will not have it (`stay`).
+A connection on its way out is frozen: epoll does not tell of it, what is said to it is kept, its row and what it has besides
+stay as they are, until the other side has it (`departed`) or will not have it (`stay`).
 """
 
 from __future__ import annotations
 
 import select
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 
 from unlimitedws.engine.moved import Meter, Moved, Tokens
 from unlimitedws.engine.portable import meters
@@ -31,6 +31,7 @@ from unlimitedws.engine.portable.table import (
     STALLED,
     STREAM,
 )
+from unlimitedws.engine.said import Said, say_again
 from unlimitedws.wire.closing import SERVICE_RESTART, Cause, Close, pack_close
 from unlimitedws.wire.frames import PONG, pack_frame
 from unlimitedws.wire.replay import frame_of, replay
@@ -43,7 +44,6 @@ class Moving(Reading):
 
     def _take_state(self) -> None:
         super()._take_state()
-        self.departing: dict[int, int] = {}  # descriptor to the phase it is to come back to
         self._departing_hand = 0
 
     # ---- out
@@ -122,7 +122,8 @@ class Moving(Reading):
         bucket = self.rates.bucket(fd, self.now)
         return Tokens(-1.0 if self.table.flags[fd] & RATED else bucket.messages, bucket.bytes)
 
-    def departed(self, fds: Iterable[int]) -> None:
+    def departed(self, fds: Sequence[int]) -> dict[int, list[Said]]:
+        said = {self.table.ids[fd]: self.said.pop(fd) for fd in fds if fd in self.said}
         for fd in fds:
             if self.departing.pop(fd) == HANDSHAKE:
                 self._pending -= 1
@@ -130,15 +131,20 @@ class Moving(Reading):
                 self.leave(fd)
             self.free(fd)
         self.publish()
+        return said
 
-    def stay(self, fds: Iterable[int]) -> None:
+    def stay(self, fds: Sequence[int], *, resumed: Collection[int] = ()) -> None:
         table = self.table
         for fd in fds:
+            if fd in resumed:
+                table.flags[fd] |= RESUMED
             table.phases[fd] = self.departing.pop(fd)
             self.epoll.register(fd, select.EPOLLIN)
             table.interest[fd] = select.EPOLLIN
             self.watch(fd)
             self.make_ready(fd)
+            if said := self.said.pop(fd, None):
+                say_again(self, self.connection(fd), said)
 
     # ---- in
 
@@ -193,8 +199,8 @@ class Moving(Reading):
             if moved.is_over:
                 flags[fd] |= OVER
 
-    def connection_at(self, fd: int) -> Connection:
-        return self.connection(fd)
+    def connection_at(self, fd: int) -> Connection | None:
+        return self.connection(fd) if self.serves(fd) else None
 
     def part_with(self, connection: Connection) -> None:
         if connection.fd >= 0:

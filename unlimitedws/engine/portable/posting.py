@@ -9,6 +9,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from unlimitedws.engine.portable.table import OPEN
+from unlimitedws.engine.said import Said
 
 if TYPE_CHECKING:
     from unlimitedws.engine.portable.connection import Connection
@@ -39,17 +40,21 @@ class Posting:
         for call in calls:
             call()
 
-    def send(self, connection: Connection, frame: bytes) -> bool:
-        """`send` from another thread: the answer is what is known now, bytes on their way included."""
+    def send(self, connection: Connection, frame: bytes, said: Said) -> bool:
+        """`send` from another thread: the answer is what is known now, bytes on their way included.
+
+        said: what is kept of it for a connection that departs."""
         if not connection.is_open:
             return False
         with self.lock:
             connection.more.posted += len(frame)
-        self.call(lambda: self.arrive(connection, frame))
+        self.call(lambda: self.arrive(connection, frame, said))
         return connection.queued_bytes <= self.engine.output.high_water
 
-    def arrive(self, connection: Connection, frame: bytes) -> None:
+    def arrive(self, connection: Connection, frame: bytes, said: Said) -> None:
         with self.lock:
             connection.more.posted -= len(frame)
-        if connection.fd >= 0 and self.engine.table.phases[connection.fd] == OPEN:
+        if connection.fd < 0 or self.engine.say_later(connection.fd, said):
+            return
+        if self.engine.table.phases[connection.fd] == OPEN:
             self.engine.output.send(connection.fd, frame)
