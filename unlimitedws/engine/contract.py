@@ -34,6 +34,8 @@ The guarantees, each tested on both engines (tests/engine):
   high water.
 - Work is bounded: `run()` returns after a few batches, and no connection gets more than
   `MESSAGES_PER_TURN` messages handled, or one receive buffer read, before the others had their turn.
+- A connection that has sent `CONTROLS_PER_S` Pings and Pongs since the clock hand came by (once a second)
+  is not read until it comes again: TCP makes the peer wait. What was read before is handled.
 """
 
 from __future__ import annotations
@@ -47,7 +49,7 @@ from unlimitedws.wire.closing import Close
 from unlimitedws.wire.handshake import Refusal, Upgrade
 
 __all__ = [
-    "EVENTS_PER_BATCH", "LINGER_BYTES", "LINGER_S", "MESSAGES_PER_TURN", "TICKS_PER_S",
+    "CONTROLS_PER_S", "EVENTS_PER_BATCH", "LINGER_BYTES", "LINGER_S", "MESSAGES_PER_TURN", "TICKS_PER_S",
     "Connection", "Endpoint", "Engine", "Front", "Gate", "Moved", "Pipe", "Refusal", "Stream", "Upgrade",
 ]  # fmt: skip
 
@@ -56,6 +58,9 @@ TICKS_PER_S = 8
 
 MESSAGES_PER_TURN = 256
 """Messages of one connection handled before the others have their turn."""
+
+CONTROLS_PER_S = 1000
+"""Pings and Pongs of one connection after which nothing more is read from it until the clock hand comes by."""
 
 EVENTS_PER_BATCH = 512
 """Readiness events taken from the kernel at once."""
