@@ -21,6 +21,7 @@ FLOORS = (
         "blame",
         "functions",
         "buckets",
+        "pace",
         "listener",
         "logs",
         "memory",

@@ -99,6 +99,10 @@ class Pipe(Protocol):
     def tls(self) -> Any:
         """The `ssl.SSLObject` of a TLS connection, else None."""
 
+    @property
+    def waited_s(self) -> float:
+        """Since the connection came, or since the first byte of its next request did; 0 once it is over."""
+
     def write(self, data: bytes) -> bool:
         """Queues bytes, which leave at the end of the loop's turn. False: over high water; `drained` follows."""
 
@@ -143,13 +147,16 @@ class Stream(Protocol):
 
 
 class Gate(Protocol):
-    """Counts connections by address, and refuses."""
+    """Counts connections and TLS handshakes by address, and refuses."""
 
     def enter(self, address: tuple[str, int] | str) -> bool:
         """Whether a new TCP connection may stay. False: it is closed at once, counted as refused, and not left."""
 
     def leave(self, address: tuple[str, int] | str) -> None:
         """The end of one that entered. address: as the connection has it then: a proxy may have said another."""
+
+    def secure(self, address: tuple[str, int] | str) -> bool:
+        """Whether a TLS handshake may begin: asked once, when its first byte has come. False: cut, counted as shed."""
 
     def take_over(self, address: tuple[str, int] | str) -> None:
         """A connection comes from another engine, which let it in: counted, never refused."""

@@ -377,10 +377,13 @@ cdef class Engine(Moving):
 
     cdef int take_secure(self, int fd, Entry* e, size_t kept, size_t n) except -1:
         cdef uint64_t id = e.id
-        cdef ssize_t plain = self.open_tls(fd, e, kept, n)
+        cdef ssize_t plain
+        tls = self.secured[fd]
+        if tls.object is None and self.gate is not None and not self.gate.secure(self.address(fd, e)):
+            return self.lose(fd, e, Cause.SHED)
+        plain = self.open_tls(fd, e, kept, n)
         if plain < 0:
             return 0
-        tls = self.secured[fd]
         if plain > 0:
             self.take(fd, e, kept, plain)
         if tls.has_ended and e.id == id and e.phase != LINGER:
