@@ -16,6 +16,7 @@ FLOORS = (
     (
         "errors",
         "config",
+        "cost",
         "farewell",
         "activation",
         "blame",
@@ -57,8 +58,9 @@ FLOORS = (
     ),
     ("app",),
     ("dispatch", "admission", "deciding", "front", "handover", "http", "lifespan", "worker", "server"),
+    ("doctor",),  # below the supervisor, which runs its check-up at the start
     ("supervisor",),
-    ("bench", "doctor", "top"),
+    ("bench", "top"),
     ("cli", "commands", "__main__", "supervisor.__main__"),
 )
 FRONT_DOOR = ""  # unlimitedws/__init__.py exports lazily: it stands above all, and nothing may lean on it
