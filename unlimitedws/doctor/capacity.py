@@ -83,6 +83,8 @@ def descriptors_each(machine: Machine) -> int:
 def descriptors(machine: Machine, server: Server) -> Iterator[Bound]:
     each = descriptors_each(machine)
     why = f"{times(server)} ({machine.open_files[1]:,} open files of RLIMIT_NOFILE, {cost.WORKER_DESCRIPTORS} of them its own)"
+    if each == MOST_ROWS:
+        why = f"{times(server)} {MOST_ROWS:,} rows of a worker's table"
     yield Bound("descriptors", each * server.workers, True, why)
 
 

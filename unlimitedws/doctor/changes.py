@@ -61,28 +61,38 @@ def up(number: float, step: int) -> int:
 
 
 def lift_descriptors(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
-    """More for each worker; or, where nothing else is in the way of it, more workers."""
+    """More for each worker; or, where nothing is in the way of it, more workers."""
     each = -(-wanted // server.workers)
-    limit = up(each + cost.WORKER_DESCRIPTORS, STEP)
-    if each <= MOST_ROWS:
-        yield Change("descriptors", "open_files", "RLIMIT_NOFILE", str(limit))
-        if limit > (machine.sysctl("fs.nr_open") or limit):
-            yield Change("descriptors", "sysctl", "fs.nr_open", str(limit))
-    if (more := workers_for(machine, server, wanted)) is not None:
-        yield Change("descriptors", "setting", "workers", str(more), instead_of="RLIMIT_NOFILE" if each <= MOST_ROWS else "")
+    if each > MOST_ROWS:  # more than the table of one worker has rows
+        yield Change("descriptors", "setting", "workers", str(-(-wanted // MOST_ROWS)))
+    limit = up(min(each, MOST_ROWS) + cost.WORKER_DESCRIPTORS, STEP)
+    yield Change("descriptors", "open_files", "RLIMIT_NOFILE", str(limit))
+    if limit > (machine.sysctl("fs.nr_open") or limit):
+        yield Change("descriptors", "sysctl", "fs.nr_open", str(limit))
+    more = workers_instead(machine, server, wanted)
+    if more > server.workers and each <= MOST_ROWS:
+        yield Change("descriptors", "setting", "workers", str(more), instead_of="RLIMIT_NOFILE")
 
 
-def workers_for(machine: Machine, server: Server, wanted: int) -> int | None:
-    """So many workers hold `wanted` with the descriptors that each has; None: they would lack something else for it."""
+def workers_instead(machine: Machine, server: Server, wanted: int) -> int:
+    """So many workers hold `wanted` with the descriptors that each has; those there are where more would lack something else for it.
+
+    Where memory is short they are no way out, since each takes some; nor where the limit of each has to be raised anyway."""
     each = capacity.descriptors_each(machine)
     workers = -(-wanted // each) if each else MOST_WORKERS + 1
-    if workers > MOST_WORKERS:
-        return None
+    if not server.workers < workers <= MOST_WORKERS:
+        return server.workers
 
     def lacking(server: Server) -> set[str]:
         return {bound.name for bound in capacity.bounds(machine, server) if bound.connections < wanted}
 
-    return workers if lacking(replace(server, workers=workers)) <= lacking(server) - {"descriptors"} else None
+    now, then = lacking(server), lacking(replace(server, workers=workers))
+    return server.workers if then - now or then & {"memory", "memory_busy"} or "max_connections" in now else workers
+
+
+def own_descriptors(machine: Machine, server: Server, wanted: int) -> int:
+    """Of the workers, however many of those there come to be."""
+    return workers_instead(machine, server, wanted) * cost.WORKER_DESCRIPTORS
 
 
 def lift_max_connections(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
@@ -94,12 +104,12 @@ def lift_max_connections_total(machine: Machine, server: Server, wanted: int) ->
 
 
 def lift_files(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
-    needed = wanted + (machine.sysctl("fs.file-nr") or 0) + server.workers * cost.WORKER_DESCRIPTORS
+    needed = wanted + (machine.sysctl("fs.file-nr") or 0) + own_descriptors(machine, server, wanted)
     yield Change("files", "sysctl", "fs.file-max", str(up(needed, STEP)))
 
 
 def lift_epoll_watches(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
-    needed = wanted + server.workers * cost.WORKER_DESCRIPTORS
+    needed = wanted + own_descriptors(machine, server, wanted)
     yield Change("epoll_watches", "sysctl", "fs.epoll.max_user_watches", str(up(needed, STEP)))
 
 
@@ -162,7 +172,9 @@ def lift_proxy_ports(machine: Machine, server: Server, wanted: int) -> Iterator[
         yield Change("proxy_ports", "sysctl", "net.ipv4.ip_local_port_range", "1024 65535")
     more = -(-wanted // (PORTS * len(hosts))) - len(places)
     last = places[-1]
-    if more > 0 and more + len(places) <= MOST_PLACES and isinstance(last, Tcp) and 0 < last.port <= 65535 - more:
+    if more + len(places) > MOST_PLACES:
+        yield Change("proxy_ports", "hardware", "proxies", str(-(-wanted // (PORTS * MOST_PLACES)) - len(hosts)))
+    elif more > 0 and isinstance(last, Tcp) and 0 < last.port <= 65535 - more:
         added = [last._replace(port=last.port + number) for number in range(1, more + 1)]
         listen = server.config.listen or str(last)
         yield Change("proxy_ports", "setting", "listen", ", ".join([listen, *map(written, added)]))

@@ -9,6 +9,7 @@ from unlimitedws.doctor.machine import Machine
 from unlimitedws.doctor.server import Server
 
 MEASURED = "docs/performance.md"
+TABLED = "docs/how-to/tune-for-many-connections.md"
 
 
 class Part(NamedTuple):
@@ -49,7 +50,7 @@ def kernel_part(machine: Machine, server: Server) -> Part:
     own = machine.socket_v6_bytes if server.has_v6 else machine.socket_bytes
     if own is not None:
         return Part(what, own, "/proc/slabinfo of this kernel")
-    return Part(what, cost.KERNEL_BYTES, f"{MEASURED}, Linux 6.18; root sees this kernel's own")
+    return Part(what, cost.KERNEL_BYTES, f"{TABLED}, Linux 6.18; root sees this kernel's own")
 
 
 def row_part(engine: str) -> Part:

@@ -133,6 +133,11 @@ def advice(verdict: Verdict) -> Iterator[str]:
 
 
 def lacking(change: Change) -> str:
-    what = amount(int(change.value)) + " of memory" if change.key == "memory_bytes" else count(int(change.value), "CPU", "CPUs")
-    for_what = {"memory_busy": " for a message to everybody at once", "cpu": " for the heartbeats"}.get(change.bound, "")
-    return f"no line does it: {what} more{for_what}"
+    size = int(change.value)
+    what = {
+        "memory": f"{amount(size)} of memory more",
+        "memory_busy": f"{amount(size)} of memory more, for a message to everybody at once",
+        "cpu": f"{count(size, 'CPU', 'CPUs')} more, for the heartbeats",
+        "proxy_ports": f"{count(size, 'address', 'addresses')} of proxies more, or a Unix socket, which needs no ports",
+    }
+    return f"no line does it: {what[change.bound]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -54,8 +55,8 @@ def is_v6(host: str) -> bool:
     return host == EVERYWHERE or ":" in host
 
 
-def read(config: Config, *, cpus: int) -> Server:
-    """The server as it would start here."""
-    why = engine.why_not_native() if config.engine != "portable" else None
+def read(config: Config, *, cpus: int, why_not_native: Callable[[], str | None] = engine.why_not_native) -> Server:
+    """The server as it would start here. why_not_native: why that engine cannot be had; None: it can."""
+    why = why_not_native() if config.engine != "portable" else None
     chosen = "portable" if config.engine == "portable" or why is not None else "native"
     return Server(config, config.workers or cpus, chosen, why, find_spec("uvloop") is not None)
