@@ -76,6 +76,15 @@ def test_strict_accounting_of_address_space(judge: Judge, tmp_path: Any) -> None
     assert serious(judge("plain", engine="portable")) == {}
 
 
+def test_a_rate_of_handshakes_at_which_everybody_waits_long(judge: Judge) -> None:
+    def said(wanted: int | None = None, **settings: Any) -> list[str]:
+        return [problem.text for problem in judge("plain", wanted, **settings).problems if problem.name == "handshakes_per_s"]
+
+    assert said(100_000, handshakes_per_s=50.0) == ["handshakes_per_s is 50: after an outage 100,000 clients take 33 minutes to come back"]
+    assert said(handshakes_per_s=50.0, max_connections_total=100_000)
+    assert said(handshakes_per_s=50.0) == said(100_000, handshakes_per_s=500.0) == said(100_000) == []
+
+
 def test_what_could_be_better_is_not_serious(judge: Judge) -> None:
     found = {problem.name: problem.serious for problem in judge("plain", workers=8).problems}
     assert found == {"migration": False, "orphans": False}

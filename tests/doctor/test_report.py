@@ -48,6 +48,17 @@ def test_the_text_names_the_number_what_ends_it_and_each_line(judge: Judge, name
         assert path in shown
 
 
+@pytest.mark.parametrize("columns", [1, 80, 132])
+def test_reasons_fit_into_a_terminal_and_say_the_same(judge: Judge, columns: int) -> None:
+    verdict = judge("docker_v1", 1_000_000, trusted_proxies="127.0.0.1", ping_interval_s=0.0)
+    narrow, wide = text(verdict, columns), text(verdict)
+    reasons = (
+        narrow[narrow.index("ends it at") : narrow.index("An idle connection")] + narrow[narrow.index("problem:") : narrow.index("To hold")]
+    )
+    assert max(map(len, reasons.splitlines())) <= max(80, columns)
+    assert narrow.split() == wide.split()
+
+
 def test_what_no_line_changes_is_said(judge: Judge) -> None:
     shown = text(judge("plain", 20_000_000, trusted_proxies="192.0.2.1"))
     for words in ("of memory more", "for a message to everybody at once", "CPUs more, for the heartbeats", "addresses of proxies more"):

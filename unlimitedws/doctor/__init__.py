@@ -26,9 +26,11 @@ def run(config: Config, wanted: int | None, *, cpus: int, as_json: bool) -> int:
 
     cpus: that this process may use."""
     import json
+    import shutil
 
     from unlimitedws.doctor import machine, report, server, verdict
 
     found = verdict.judge(machine.read(cpus=cpus), server.read(config, cpus=cpus), wanted)
-    print(json.dumps(report.document(found), indent=2) if as_json else report.text(found))
+    columns = shutil.get_terminal_size((1000, 0)).columns  # 1,000 where it is no terminal
+    print(json.dumps(report.document(found), indent=2) if as_json else report.text(found, columns))
     return 1 if found.is_enough is False else 0

@@ -87,6 +87,7 @@ PROBLEMS = {
     "overcommit": "the kernel counts address space, and the tables reserve more than there is",
     "uvloop": "it is not installed",
     "engine": "the portable engine serves because the native one is not available; could be better",
+    "handshakes_per_s": "at that rate everybody would take more than five minutes to come back after an outage; could be better",
     "migration": "who waits in the queue of a worker that goes is reset; could be better",
     "orphans": "a stop closes faster than the kernel keeps ends for; could be better",
 }

@@ -29,6 +29,8 @@ SAFE_PING_S = 25
 ORPHAN_S = 1.0
 """How long the end of a connection that we closed stays with the kernel, with peers that are slow but alive."""
 
+LONG_RETURN_S = 300
+
 
 class Problem(NamedTuple):
     """text: what is wrong and what comes of it.  serious: worth a line when a server starts; else only something that could be better.
@@ -40,10 +42,11 @@ class Problem(NamedTuple):
     changes: tuple[Change, ...] = ()
 
 
-def problems(machine: Machine, server: Server) -> list[Problem]:
-    """The serious ones first."""
+def problems(machine: Machine, server: Server, wanted: int | None = None) -> list[Problem]:
+    """The serious ones first. wanted: connections asked for, where some were."""
     found = [*backlog(machine, server), *too_many_let_in(machine, server), *silence(server), *syn_flood(machine, server)]
-    found += [*strict_commit(machine, server), *missing(server), *migration(machine), *orphans(machine, server)]
+    found += [*strict_commit(machine, server), *missing(server), *slow_return(server, wanted)]
+    found += [*migration(machine), *orphans(machine, server)]
     return sorted(found, key=lambda problem: not problem.serious)
 
 
@@ -113,6 +116,14 @@ def missing(server: Server) -> Iterator[Problem]:
     if server.engine == "portable" and server.why_not_native is not None:
         text = f"the portable engine serves, since the native one is not available ({server.why_not_native}): a message costs twice the CPU"
         yield Problem("engine", text, False)
+
+
+def slow_return(server: Server, wanted: int | None) -> Iterator[Problem]:
+    """Of everybody after an outage. Without a number of clients there is nothing to say."""
+    clients, per_s = wanted or server.limit, server.config.handshakes_per_s
+    if clients and per_s and clients / per_s > LONG_RETURN_S:
+        text = f"handshakes_per_s is {per_s:g}: after an outage {clients:,} clients take {clients / per_s / 60:,.0f} minutes to come back"
+        yield Problem("handshakes_per_s", text, False)
 
 
 def migration(machine: Machine) -> Iterator[Problem]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from textwrap import fill
 from typing import Any
 
 from unlimitedws.doctor.capacity import Bound, amount, count
 from unlimitedws.doctor.cgroup import Limit
-from unlimitedws.doctor.changes import Change
+from unlimitedws.doctor.changes import LIFTS, Change
 from unlimitedws.doctor.lines import WHERE, lines
 from unlimitedws.doctor.machine import Machine
 from unlimitedws.doctor.server import Server
@@ -17,10 +18,12 @@ Document = dict[str, Any]
 
 SETTINGS = (
     "backlog", "max_connections", "max_connections_total", "ping_interval_s", "ping_timeout_s", "shed_memory", "max_handshakes_pending",
-    "handshake_timeout_s", "trusted_proxies", "threads",
+    "handshake_timeout_s", "handshakes_per_s", "trusted_proxies", "threads",
 )  # fmt: skip
 """Those that a verdict depends on, or that bear on what it says."""
 
+
+MOST_NARROW = 80
 
 # ---- for programs
 
@@ -73,9 +76,10 @@ def machine(machine: Machine) -> Document:
 # ---- for people
 
 
-def text(verdict: Verdict) -> str:
-    parts = [headline(verdict), table(verdict.bounds), costs(verdict), around(verdict.machine)]
-    parts += [found(verdict), advice(verdict)]
+def text(verdict: Verdict, columns: int = 1000) -> str:
+    """columns: of the terminal; reasons that are longer go on below. Lines to copy stay whole."""
+    parts = [headline(verdict), table(verdict.bounds, columns), costs(verdict), around(verdict.machine)]
+    parts += [found(verdict, columns), advice(verdict)]
     return "\n\n".join("\n".join(part) for part in map(list, parts) if part)
 
 
@@ -89,10 +93,11 @@ def headline(verdict: Verdict) -> Iterator[str]:
         yield f"{verdict.wanted:,} are wanted: {'enough' if verdict.is_enough else 'not enough'}"
 
 
-def table(bounds: Sequence[Bound]) -> Iterator[str]:
+def table(bounds: Sequence[Bound], columns: int) -> Iterator[str]:
     for title, shown in (("ends it at", [b for b in bounds if b.ends]), ("gets worse beyond", [b for b in bounds if not b.ends])):
         yield f"{title:>18}"
-        yield from (f"{bound.connections:>18,}  {bound.name:<22} {bound.why}" for bound in shown)
+        for bound in shown:
+            yield filled(f"{bound.connections:>18,}  {bound.name:<22} {bound.why}", columns, " " * 20)
 
 
 def costs(verdict: Verdict) -> Iterator[str]:
@@ -118,16 +123,30 @@ def used(limit: Limit, show: Any) -> str:
     return f"{limit.path}: {show(limit.used)} of {show(limit.limit)} in use"
 
 
-def found(verdict: Verdict) -> Iterator[str]:
-    yield from (f"{'problem' if each.serious else 'could be better'}: {each.text}" for each in verdict.problems)
+def found(verdict: Verdict, columns: int) -> Iterator[str]:
+    for each in verdict.problems:
+        yield filled(f"{'problem' if each.serious else 'could be better'}: {each.text}", columns, "  ")
+
+
+def filled(text: str, columns: int, indent: str) -> str:
+    """A line of a terminal, and what is too long for it on further ones; words stay whole."""
+    return fill(text, max(MOST_NARROW, columns), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def advice(verdict: Verdict) -> Iterator[str]:
-    if not verdict.changes:
+    """What makes the number fit, and apart from it what mends the problems."""
+    lifting = [change for change in verdict.changes if change.bound in LIFTS]
+    mending = [change for change in verdict.changes if change.bound not in LIFTS]
+    yield from to_change(f"To hold {verdict.wanted or 0:,}, change:", lifting)
+    yield from to_change("To mend this, change:" if not lifting else "And to mend the problems:", mending)
+
+
+def to_change(title: str, changes: Sequence[Change]) -> Iterator[str]:
+    if not changes:
         return
-    yield f"To hold {verdict.wanted:,}, change:" if verdict.wanted is not None else "To mend this, change:"
-    yield from (f"  {lacking(change)}" for change in verdict.changes if change.kind == "hardware")
-    for section, written in lines(verdict.changes).items():
+    yield title
+    yield from (f"  {lacking(change)}" for change in changes if change.kind == "hardware")
+    for section, written in lines(changes).items():
         yield f"  {section}: {WHERE[section]}"
         yield from (f"    {line}" for line in written)
 

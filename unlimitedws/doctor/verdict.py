@@ -45,7 +45,7 @@ class Verdict:
 
 
 def judge(machine: Machine, server: Server, wanted: int | None = None) -> Verdict:
-    found = problems(machine, server)
+    found = problems(machine, server, wanted)
     lifting = changes(machine, server, wanted) if wanted is not None else []
     mending = [change for problem in found for change in problem.changes]
     return Verdict(
