@@ -16,12 +16,14 @@ FLOORS = (
     (
         "errors",
         "config",
+        "cost",
         "farewell",
         "activation",
         "blame",
         "functions",
         "buckets",
         "controlfile",
+        "pace",
         "listener",
         "logs",
         "memory",
@@ -58,8 +60,9 @@ FLOORS = (
     ),
     ("app",),
     ("dispatch", "admission", "deciding", "front", "handover", "http", "lifespan", "worker", "server"),
+    ("doctor",),  # below the supervisor, which runs its check-up at the start
     ("supervisor",),
-    ("bench", "ctl", "doctor", "top"),
+    ("bench", "ctl", "top"),
     ("cli", "commands", "__main__", "supervisor.__main__"),
 )
 FRONT_DOOR = ""  # unlimitedws/__init__.py exports lazily: it stands above all, and nothing may lean on it

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("unlimitedws.supervisor")
 
+COUNTED_S = 0.05
+"""Who took connections says so before it counts them: looked at at once, it would seem to have too few, and get more."""
+
 ROUNDS = 3
 """Clients come and go meanwhile: what one round leaves uneven the next one evens out."""
 
@@ -44,6 +47,7 @@ async def even_out(fleet: Fleet) -> int:
             moved += await giver.give(taker, count)
         if moved == before:
             break
+        await fleet.pause(COUNTED_S)
     return moved
 
 

@@ -30,6 +30,7 @@ from unlimitedws.listener import name_of
 from unlimitedws.socketfile import UnixListener
 from unlimitedws.sources import traced
 from unlimitedws.supervisor.admin import Admin
+from unlimitedws.supervisor.checkup import check_up
 from unlimitedws.supervisor.control import Control, listen_for_control
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.departure import depart
@@ -83,6 +84,7 @@ class Supervisor:
         raise_limit()
         kept = frozenset(open_descriptors())
         check_certificates(self.config)
+        check_up(self.config, usable_cpus())
         with contextlib.ExitStack() as stack:
             notifier = Notifier.of(os.environ)
             listeners = listen_for_slots(self.config, self.config.workers or usable_cpus(), notifier)
