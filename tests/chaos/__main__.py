@@ -2,7 +2,7 @@
 
     python -m tests.chaos                        (or: make chaos)
     python -m tests.chaos --reloads 100 --kills 100 --seed 7 --engine portable
-    python -m tests.chaos --reloads 0 --idle 0 --kills 0 --moves 0 --killed-moves 500
+    python -m tests.chaos --reloads 0 --idle 0 --kills 0 --moves 0 --killed-moves 500 --scalings 0
 
 1. 10,000 connections echo on 2 workers, paced, while the server is reloaded again and again: nothing may be closed, lost,
    doubled or altered. The longest answer is the longest pause that a client saw.
@@ -12,6 +12,7 @@
 4. Workers that serve give each other parts of those 10,000, and rebalance: nothing may be closed, lost, doubled or altered.
 5. Workers are killed while they give or take connections, in reloads and between workers that serve: they may cost those clients
    that they had, and nobody else anything.
+6. The number of workers changes again and again under those 10,000, while new clients come: nobody may be closed or refused.
 
 Exit status: 0 when all that was reached, 1 when not. Needs a hard limit of 20,000 open files.
 """
@@ -28,6 +29,7 @@ import time
 
 from tests.bench.tools import compile_tools
 from tests.chaos.moves import killed_moves, moves
+from tests.chaos.scalings import scalings
 from tests.chaos.tools import Footprint, Newcomers, load, report, server
 
 CONNECTIONS, IDLE = 10_000, 15_000
@@ -106,6 +108,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--moves", type=int, default=50)
     parser.add_argument("--killed-moves", type=int, default=100)
+    parser.add_argument("--scalings", type=int, default=20)
     parser.add_argument("--idle", type=int, default=1, choices=(0, 1))
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--engine", default="native", choices=("native", "portable"))
@@ -119,6 +122,7 @@ def main() -> int:
         *([kills(options.engine, options.kills, chance)] if options.kills else []),
         *([moves(options.engine, options.moves, chance)] if options.moves else []),
         *([killed_moves(options.engine, options.killed_moves, chance)] if options.killed_moves else []),
+        *([scalings(options.engine, options.scalings, chance)] if options.scalings else []),
     ]  # fmt: skip
     print("reached" if all(reached) else "NOT reached")
     return 0 if all(reached) else 1
