@@ -208,10 +208,52 @@ def test_what_systemd_keeps_follows_the_number_of_workers(run: Run, tmp_path: Pa
         server = run(workers=1, port=port, environ={"NOTIFY_SOCKET": manager.address, "FDSTORE": "8"}).ready()
         scale(server, 3)
         manager.hears("FDNAME=unlimitedws-2$")
+        manager.hears("STATUS=serving 0 connections with 3 workers")
         scale(server, 2)
         assert "FDNAME=unlimitedws-2" in manager.hears("FDSTOREREMOVE")
         scale(server, 3)
         manager.hears("FDNAME=unlimitedws-3$")
+
+
+REFUSED = """
+# A kernel, or a sandbox, that lets nobody steer.
+import errno, os
+from unlimitedws.supervisor import steering
+
+def refuse(listener, weights):
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+steering.attach = refuse
+
+from unlimitedws import Supervisor
+
+Supervisor("app:handlers", port=0, admin_port=0, workers=2, control_socket="control.sock").run()
+"""
+
+
+def test_where_nobody_may_steer_newcomers_wait_a_moment_and_are_not_refused(run: Run) -> None:
+    server = run(script=REFUSED).ready()
+    server.says("the kernel lets nobody steer new connections")
+    with newcomers(server):
+        for workers in (4, 1, 2):
+            scale(server, workers)
+    assert server.stats["total"]["closes"]["drain"] == 0
+
+
+def test_a_worker_that_is_restarted_all_the_time_can_be_removed(run: Run) -> None:
+    source = ECHO + (
+        "import os, time\n@handlers.on_start\ndef stuck(worker):\n    while os.path.exists('stuck'):\n        time.sleep(0.02)\n"
+    )
+    server = run(source=source, workers=2, stop_timeout_s=1).ready()
+    (server.folder / "stuck").touch()
+    victim = server.workers()[1]
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: [worker["state"] for worker in server.stats["workers"]] == ["ready", "starting"])
+    scale(server, 1)
+    assert len(server.stats["workers"]) == 1
+    assert server.echoes()
+    (server.folder / "stuck").unlink()
+    scale(server, 2)
 
 
 # ---- what is shown

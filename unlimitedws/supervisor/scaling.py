@@ -251,7 +251,7 @@ class Scaler:
             for listener in self.fleet.listeners.of_slots[child.order.slot]:
                 child.unlisten(listener)
         counts = [await self.retire(child, staying) for child in children]
-        await self.until_ended(leaving)
+        await self.until_ended(leaving, set(children))
         return sum(moved for moved, _ in counts), sum(closed for _, closed in counts)
 
     async def retire(self, child: Child, staying: Sequence[Slot]) -> tuple[int, int]:
@@ -286,13 +286,13 @@ class Scaler:
         row = self.fleet.table.row(child.order.row)
         return not (child.is_dead or self.fleet.stopping.is_set()) and bool(row[OPEN] or row[INDEX["handshakes_pending"]])
 
-    async def until_ended(self, leaving: Sequence[Slot]) -> None:
-        """Returns when these slots have no process; also for one that was about to be restarted when the slot was told to go."""
+    async def until_ended(self, leaving: Sequence[Slot], seen_off: set[Child]) -> None:
+        """Returns when these slots have no process; one may have been about to be restarted when its slot was told to go."""
         fleet = self.fleet
-        while not fleet.stopping.is_set() and (children := [child for slot in leaving for child in fleet.children_of(slot)]):
-            for child in children:
-                if child.state == "ready":  # forked meanwhile
-                    child.stop(SERVICE_RESTART, "server is restarting")
+        while not fleet.stopping.is_set() and (children := {child for slot in leaving for child in fleet.children_of(slot)}):
+            for child in children - seen_off:
+                seen_off.add(child)
+                fleet.see_off(child, 0.0)
             await fleet.pause(LOOK_EVERY_S)
 
     def end(self, listener: Listener, heir: Slot) -> None:
