@@ -11,6 +11,8 @@ sys.path.insert(0, str(ROOT))
 
 from unlimitedws.commands import metavar, shown  # noqa: E402  (the path comes first)
 from unlimitedws.config import DEFAULTS, accepted, flag, kind, settings, variable  # noqa: E402
+from unlimitedws.doctor import fields as doctor  # noqa: E402
+from unlimitedws.doctor.lines import WHERE  # noqa: E402
 from unlimitedws.engine.counters import ENGINE, HISTOGRAMS, WORKER, Field  # noqa: E402
 from unlimitedws.supervisor import fields, metrics  # noqa: E402
 from unlimitedws.wire.closing import Cause  # noqa: E402
@@ -69,6 +71,22 @@ Each end of a connection has exactly one cause: handed to `on_close` as `close.c
 """
 
 
+DOCTOR = """# unlimitedws doctor
+
+    unlimitedws doctor [APP] [--connections N] [--json] [--config FILE] [--setting VALUE ...]
+
+Says how many connections this machine holds when it serves with these settings, what ends it first, what each costs and what to change.
+[How to use it](../how-to/check-a-machine.md); [the arithmetic](../how-to/tune-for-many-connections.md). `APP` is taken so that the
+arguments of `serve` fit, and not looked at. Settings come from the same places as those of [a server](settings.md).
+
+| exit code | meaning |
+|---|---|
+| 0 | N connections fit, or no N was given |
+| 1 | N connections do not fit |
+| 2 | wrong usage: an unknown flag, a value that is not accepted, a file that cannot be read |
+"""
+
+
 def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
@@ -84,6 +102,7 @@ def pages() -> dict[str, str]:
         "stats.md": stats_page(),
         "metrics.md": metrics_page(),
         "closing.md": closing_page(),
+        "doctor.md": doctor_page(),
     }
 
 
@@ -157,6 +176,25 @@ def metric_row(family: metrics.Family) -> str:
 
 def closing_page() -> str:
     return CLOSING + "".join(f"| `{cause.value}` | {cause.help} |\n" for cause in Cause)
+
+
+DOCTOR_PARTS = (
+    ("The verdict", "field", doctor.VERDICT),
+    ("What would be served", "field", doctor.SERVER),
+    ("The machine", "field", doctor.MACHINE),
+    ("Bounds", "name", doctor.BOUNDS),
+    ("Problems", "name", doctor.PROBLEMS),
+    ("Lines", "section", WHERE),
+)
+
+
+def doctor_page() -> str:
+    parts = [DOCTOR, "\nWith `--json` it prints one object. Later releases may add fields; those that are there keep their meaning.\n"]
+    for title, what, about in DOCTOR_PARTS:
+        rows = "".join(f"| `{name}` | {help} |\n" for name, help in about.items())
+        parts.append(f"\n## {title}\n\n| {what} | meaning |\n|---|---|\n{rows}")
+    parts.append("\nA problem may also have the name of a bound: settings let in more connections than it allows.\n")
+    return "".join(parts)
 
 
 if __name__ == "__main__":

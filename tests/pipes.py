@@ -10,9 +10,10 @@ from unlimitedws.engine.contract import Refusal, Stream, Upgrade
 class Pipe:
     """What an engine would give to `stream`. is_full: what `write` answers with False."""
 
-    def __init__(self, remote_address: Any = ("192.0.2.1", 4000), tls: Any = None) -> None:
+    def __init__(self, remote_address: Any = ("192.0.2.1", 4000), tls: Any = None, waited_s: float = 0.0) -> None:
         self.remote_address = remote_address
         self.tls = tls
+        self.waited_s = waited_s
         self.stream: Stream | None = None
         self.written = b""
         self.is_full = False

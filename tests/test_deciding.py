@@ -122,6 +122,16 @@ def test_beyond_the_deadline_there_is_an_answer_and_the_hook_is_cancelled(at_onc
     run(scene, handshake_timeout_s=0.1, handshakes_deciding=at_once)
 
 
+def test_the_deadline_counts_from_the_connections_first_moment() -> None:
+    async def scene(house: House, door: Door) -> None:
+        late, early = (house.answer(request("/"), waited_s=waited_s) for waited_s in (3600.0, 0.0))
+        await house.until(lambda: late.ending)
+        assert late.verdict.cause is Cause.HANDSHAKE_TIMEOUT
+        assert early.ending is None
+
+    run(scene, handshake_timeout_s=3600.0)
+
+
 def test_a_blocking_hook_runs_beside_the_loop_and_keeps_its_turn_to_the_end() -> None:
     async def play() -> None:
         go = threading.Event()

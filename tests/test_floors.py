@@ -16,11 +16,13 @@ FLOORS = (
     (
         "errors",
         "config",
+        "cost",
         "farewell",
         "activation",
         "blame",
         "functions",
         "buckets",
+        "pace",
         "listener",
         "logs",
         "memory",
@@ -57,8 +59,9 @@ FLOORS = (
     ),
     ("app",),
     ("dispatch", "admission", "deciding", "front", "handover", "http", "lifespan", "worker", "server"),
+    ("doctor",),  # below the supervisor, which runs its check-up at the start
     ("supervisor",),
-    ("bench", "doctor", "top"),
+    ("bench", "top"),
     ("cli", "commands", "__main__", "supervisor.__main__"),
 )
 FRONT_DOOR = ""  # unlimitedws/__init__.py exports lazily: it stands above all, and nothing may lean on it

@@ -253,6 +253,19 @@ def test_peers_of_a_unix_socket_and_trusted_proxies_meet_the_rate_of_all_only() 
     assert [gate.handshake(address) for address in ("unix", "unix", PROXY, PROXY)] == [None] * 4
 
 
+def test_tls_handshakes_have_the_same_rates_and_a_count_of_their_own() -> None:
+    gate, _ = gate_of(handshakes_per_s=1, handshake_burst_s=3)
+    assert [gate.secure(HERE) for _ in range(4)] == [True] * 3 + [False]
+    assert [gate.handshake(HERE) for _ in range(3)] == [None] * 3
+
+
+def test_a_rate_is_reason_to_ask_before_tls_handshakes() -> None:
+    tls = {"certfile": "chain.pem", "keyfile": "key.pem"}
+    assert gate_of(handshakes_per_s=1, **tls)[0].counts
+    assert not gate_of(**tls)[0].counts
+    assert not gate_of(handshakes_per_s=1)[0].counts
+
+
 def test_while_memory_is_short_every_handshake_gets_503() -> None:
     gate, row = gate_of()
     advise(row, shedding=True)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from unlimitedws.config import DEFAULTS, Config, flag, kind, plain, settings, variable
+from unlimitedws.config import C_INT, DEFAULTS, Config, flag, kind, plain, settings, variable
 from unlimitedws.errors import ConfigError, UnknownSetting
-from unlimitedws.sources import APP_VARIABLE, CONFIG_VARIABLE, load, parse_float
+from unlimitedws.sources import APP_VARIABLE, CONFIG_VARIABLE, load, parse_float, parse_int
 
 ADMIN = f"{DEFAULTS['admin_host']}:{DEFAULTS['admin_port']}"
 
@@ -83,8 +83,13 @@ def serve_arguments(into: argparse.ArgumentParser) -> None:
         metavar="APP",
         help=f"module:attribute of the app's Handlers, or {APP_VARIABLE}; the attribute defaults to handlers",
     )
-    into.add_argument("--config", metavar="FILE", help=f"TOML file with settings, or {CONFIG_VARIABLE}")
+    add_settings(into)
     into.add_argument("--print-config", action="store_true", help="show every setting, its value and where it came from, and end")
+
+
+def add_settings(into: argparse.ArgumentParser) -> None:
+    """A flag for each setting, and the file that may have them."""
+    into.add_argument("--config", metavar="FILE", help=f"TOML file with settings, or {CONFIG_VARIABLE}")
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name, about in settings().items():
         group = groups.get(about.group) or into.add_argument_group(about.group)
@@ -125,10 +130,14 @@ def shown(value: object) -> str:
     return plain(value) if isinstance(value, int | float) else str(value)
 
 
+def settings_given(options: argparse.Namespace) -> tuple[Config, dict[str, str]]:
+    """The settings of a command line with its file and variables, and where each is from. Raises ConfigError."""
+    return load({name: value for name, value in vars(options).items() if name in DEFAULTS}, os.environ, options.config)
+
+
 def serve(options: argparse.Namespace) -> int:
     """Runs the supervisor until it is told to stop."""
-    given = {name: value for name, value in vars(options).items() if name in DEFAULTS}
-    config, sources = load(given, os.environ, options.config)
+    config, sources = settings_given(options)
     if options.print_config:
         print(table(config, sources))
         return 0
@@ -164,9 +173,35 @@ def top(options: argparse.Namespace) -> int:
     return top.run(options.address, every_s, once=options.once)
 
 
+def doctor_arguments(into: argparse.ArgumentParser) -> None:
+    into.epilog = "It takes the settings of `serve`, from the same places, and judges what would be served. Exit code 1: not enough."
+    into.add_argument("app", nargs="?", metavar="APP", help="taken, so that the arguments of `serve` fit, and not looked at")
+    into.add_argument("--connections", metavar="N", help="whether so many fit, and what to change if not")
+    into.add_argument("--json", action="store_true", help="a JSON object for programs (docs/reference/doctor.md)")
+    add_settings(into)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """Judges this machine; 1 where the connections asked for do not fit."""
+    wanted = None if options.connections is None else parse_int(options.connections, size=False)
+    if options.connections is not None and (wanted is None or not 1 <= wanted <= C_INT):
+        raise ConfigError(f"--connections cannot be {options.connections!r}; accepted: a whole number from 1 to {C_INT}")
+    config, _ = settings_given(options)
+    from unlimitedws import doctor
+    from unlimitedws.supervisor.cpus import usable_cpus
+
+    return doctor.run(config, wanted, cpus=usable_cpus(), as_json=options.json)
+
+
 COMMANDS = {
     "serve": Command(
         "serve an app with one worker process for each CPU", "unlimitedws serve APP [--setting VALUE ...]", serve_arguments, serve
+    ),
+    "doctor": Command(
+        "say how many connections this machine holds, what ends it first, and what to change",
+        "unlimitedws doctor [--connections N] [--json] [--setting VALUE ...]",
+        doctor_arguments,
+        doctor,
     ),
     "top": Command("show in the terminal what a server does, live", "unlimitedws top [ADDRESS] [--every-s SECONDS]", top_arguments, top),
 }

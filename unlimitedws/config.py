@@ -202,9 +202,11 @@ class Config:
     max_handshakes_pending: int = setting(
         0, "shedding", "connections of one worker that have not finished their request; more are closed at once", zero="no limit"
     )
-    handshakes_per_s: float = setting(0.0, "shedding", "handshakes all workers accept a second; beyond it, 503", zero="no limit")
+    handshakes_per_s: float = setting(
+        0.0, "shedding", "handshakes all workers accept a second, and TLS handshakes as many; beyond it, 503 or the end", zero="no limit"
+    )
     handshakes_per_s_per_address: float = setting(
-        0.0, "shedding", "handshakes accepted a second from one address; beyond it, 503", zero="no limit"
+        0.0, "shedding", "handshakes accepted a second from one address; beyond it likewise", zero="no limit"
     )
     handshake_burst_s: float = setting(
         2.0, "shedding", "seconds of these two rates that may be saved up and used at once", minimum=0.01, maximum=3600
@@ -241,7 +243,9 @@ class Config:
         False, "compression", "keep the windows of each connection from message to message: smaller messages for 32 KiB a connection"
     )
 
-    handshake_timeout_s: float = setting(10.0, "timeouts", "time a peer has to finish its request", minimum=0.1)
+    handshake_timeout_s: float = setting(
+        10.0, "timeouts", "time a peer has to finish its request, and on_upgrade to answer it", minimum=0.1
+    )
     ping_interval_s: float = setting(25.0, "timeouts", "silence after which a Ping is sent", zero="no heartbeats")
     ping_timeout_s: float = setting(20.0, "timeouts", "time a peer has to show life after a Ping", minimum=0.1)
     close_timeout_s: float = setting(5.0, "timeouts", "time a peer has to answer a Close frame", minimum=0.1)

@@ -28,9 +28,10 @@ class Deciding:
     """A `contract.Stream` for one handshake whose hook is async or blocking.
 
     call: calls the hook; what it gives is awaited when the handshake has its turn.  conclude: the answer to what the
-    hook returned (result, None) or raised (None, error); never raises.  timeout_s: from the complete head to the
-    verdict, waiting for the turn included; beyond it, 503.  cancels: whether the hook is cancelled when the peer has
-    gone; a thread cannot be, and keeps its turn until it is through.  refused: told of a refusal, and the seconds it took.
+    hook returned (result, None) or raised (None, error); never raises.  timeout_s: from when the connection came, or its
+    next request began, to the verdict, waiting for the turn included; beyond it, 503.  cancels: whether the hook is cancelled
+    when the peer has gone; a thread cannot be, and keeps its turn until it is through.  refused: told of a refusal, and the
+    seconds it took.
 
     Meanwhile nothing is read: the first frames wait in the kernel, but for those that came with the head."""
 
@@ -61,7 +62,7 @@ class Deciding:
         self._pipe = pipe
         pipe.pause()
         self._began = time.monotonic()
-        self._timer = self._work.loop.call_later(self._timeout_s, self._too_late)
+        self._timer = self._work.loop.call_later(max(0.0, self._timeout_s - pipe.waited_s), self._too_late)
         self._turns.take(self._start)
 
     def received(self, data: bytes) -> None:

@@ -1,8 +1,9 @@
 """Who is let in while there is room: limits on connections and on the rate of handshakes.
 
-Asked twice. By the engine when a TCP connection was accepted, of which nothing is known but its address (`enter`): who is
-refused there is closed plainly. And by the front when a request for an upgrade was read (`handshake`): who is refused
-there gets 503 and a time to come back, spread at random so that they do not come back together.
+Asked by the engine when a TCP connection was accepted, of which nothing is known but its address (`enter`), and before a
+TLS handshake, which costs as much as a hundred messages (`secure`): who is refused there is closed plainly. And by the
+front when a request for an upgrade was read (`handshake`): who is refused there gets 503 and a time to come back, spread
+at random so that they do not come back together.
 
 Limits for the whole server are shared out between its workers. What a worker may hold of `max_connections_total` the
 supervisor says several times a second (pressure.py); of rates and of the connections of one address each worker
@@ -16,10 +17,10 @@ import socket
 import time
 from collections.abc import Sequence
 
-from unlimitedws.buckets import Bucket, Buckets, Rate
 from unlimitedws.config import Config
 from unlimitedws.engine.contract import Endpoint, Refusal
 from unlimitedws.engine.counters import INDEX
+from unlimitedws.pace import Pace
 from unlimitedws.trust import Trusted
 from unlimitedws.wire.address import Address
 from unlimitedws.wire.closing import Cause
@@ -54,22 +55,23 @@ class Gate:
         self._held = 0
         self._by_address: dict[str | bytes, int] = {}
         self._prefixes = Prefixes(config.address_prefix_v4, config.address_prefix_v6)
-        self._all = Bucket(self._rate(config.handshakes_per_s, config)) if config.handshakes_per_s else None
-        self._each = Buckets(self._rate(config.handshakes_per_s_per_address, config)) if config.handshakes_per_s_per_address else None
+        self._upgrades, self._secured = self._pace(config), self._pace(config)
+        self._is_tls = bool(config.certfile)
         self._busy = refusals("the server is busy; come back later", config.retry_after_s, Cause.SHED)
         self._full = refusals("too many connections from this address", config.retry_after_s, Cause.LIMIT)
         self._unguarded: list[Endpoint] = []
         self._guarding = False
 
-    def _rate(self, per_s: float, config: Config) -> Rate:
-        return Rate(per_s / self._workers, config.handshake_burst_s)
+    def _pace(self, config: Config) -> Pace:
+        part = 1 / self._workers
+        return Pace(config.handshakes_per_s * part, config.handshakes_per_s_per_address * part, config.handshake_burst_s)
 
     # ---- connections
 
     @property
     def counts(self) -> bool:
-        """Whether there is any limit on connections: if not, no engine need ask."""
-        return bool(self._total or self._pending or self._per_address)
+        """Whether there is any limit on connections or TLS handshakes: if not, no engine need ask."""
+        return bool(self._total or self._pending or self._per_address or (self._is_tls and self._upgrades.is_limited))
 
     def enter(self, address: Address) -> bool:
         """See `contract.Gate.enter`."""
@@ -164,27 +166,28 @@ class Gate:
         """The answer to an upgrade that comes at a bad time; None: let it in. address: the client's, as a proxy has it."""
         if self.is_shedding:
             return random.choice(self._busy)
-        if self._each is None and self._all is None:
-            return None
-        now = time.monotonic()
-        if self._each is not None and (key := self._key(address)) is not None and not self._each.take(key, now):
-            return random.choice(self._busy)
-        if self._all is not None and not self._all.take(now):
-            return random.choice(self._busy)
-        return None
+        return None if self._may_begin(self._upgrades, address) else random.choice(self._busy)
+
+    def secure(self, address: Address) -> bool:
+        """See `contract.Gate.secure`. The rates are those of upgrades, each counted by itself: over TLS a client needs both."""
+        return self._may_begin(self._secured, address)
+
+    def _may_begin(self, pace: Pace, address: Address) -> bool:
+        return not pace.is_limited or pace.take(self._key(address), time.monotonic())
 
     def guard(self, endpoints: Sequence[Endpoint]) -> None:
         """Once at the start, then with each tick: has engines put every handshake to the front while there is something
         to judge (`Endpoint.guarded`), and only then."""
-        judging = self._each is not None or self._all is not None or self.is_shedding
+        judging = self._upgrades.is_limited or self.is_shedding
         if judging != self._guarding:
             self._guarding = judging
             if judging:
                 self._unguarded = [endpoint for endpoint in endpoints if not endpoint.guarded]
             for endpoint in self._unguarded:
                 endpoint.guarded = judging
-        if self._each is not None:
-            self._each.trim(time.monotonic())
+        if self._upgrades.is_limited:
+            for pace in (self._upgrades, self._secured):
+                pace.trim(time.monotonic())
 
 
 class Prefixes:

@@ -12,6 +12,8 @@ import pytest
 
 from tests.engine.driver import Driver
 from tests.engine.streams import Told
+from tests.engine.test_contract_listen import CLIENT, PREFACE, preface
+from tests.engine.tlspeer import Authority, dial_tls
 from tests.peer import Peer, pack_close, request
 
 Drive = Callable[..., Driver]
@@ -25,6 +27,8 @@ class Gate:
         self.refused = refused
         self.inside: Counter[Any] = Counter()
         self.entered = 0
+        self.secures = True
+        self.secured: list[Any] = []
 
     def key(self, address: Any) -> Any:
         return address if isinstance(address, str) else address[0]
@@ -36,6 +40,10 @@ class Gate:
         self.inside[key] += 1
         self.entered += 1
         return True
+
+    def secure(self, address: Any) -> bool:
+        self.secured.append(address)
+        return self.secures
 
     def leave(self, address: Any) -> None:
         key = self.key(address)
@@ -141,3 +149,31 @@ def test_the_peers_of_a_unix_socket_enter_by_its_name(drive: Drive, tmp_path: Pa
     driver.listen(socket.AF_UNIX, str(tmp_path / "socket"))
     driver.connect()
     assert gate.inside == {"unix": 1}
+
+
+def test_a_tls_handshake_begins_only_when_the_gate_allows_it(drive: Drive) -> None:
+    gate, authority = Gate(), Authority()
+    driver = drive(gate=gate)
+    context = authority.server()
+    driver.listen(tls=lambda: context)
+    peer = dial_tls(driver, authority.client()).shake(driver)
+    assert gate.secured == [peer.socket.getsockname()], "asked once"
+    gate.secures = False
+    refused = driver.dial()
+    driver.rest()
+    assert len(gate.secured) == 1, "nobody is asked about one that says nothing"
+    refused.say(b"\x16\x03\x01")
+    driver.ended(refused)
+    assert (driver.count("closes_shed"), driver.count("handshakes_pending"), gate.total) == (1, 1, 1)
+
+
+def test_behind_a_proxy_tls_is_asked_for_by_the_clients_address(drive: Drive) -> None:
+    gate, authority = Gate(), Authority()
+    driver = drive(gate=gate)
+    context = authority.server()
+    driver.front.prefaces = preface
+    driver.listen(tls=lambda: context, proxied=True)
+    peer = driver.dial()
+    peer.say(PREFACE + b"\x16\x03\x01")
+    driver.until(lambda: gate.secured)
+    assert gate.secured == [CLIENT]

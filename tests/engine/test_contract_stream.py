@@ -94,6 +94,23 @@ def test_a_pipe_tells_the_address_even_after_the_end(drive: Drive) -> None:
     assert stream.pipe.remote_address == address
 
 
+def test_a_pipe_tells_how_long_the_peer_has_waited(drive: Drive) -> None:
+    stream = Told()
+    driver = served(drive, stream)
+    peer = driver.dial()
+    peer.say(GET[:5])
+    driver.rest()
+    time.sleep(0.05)
+    peer.say(GET[5:])
+    driver.until(lambda: stream.pipe)
+    assert stream.pipe.waited_s >= 0.05
+    time.sleep(0.01)
+    assert stream.pipe.waited_s >= 0.06
+    peer.reset()
+    driver.until(lambda: "lost" in stream.names)
+    assert stream.pipe.waited_s == 0
+
+
 def test_a_pipe_that_is_over_does_nothing(drive: Drive) -> None:
     stream, other = Told(begin=lambda pipe: pipe.abort()), Told()
     driver = served(drive, stream, other)

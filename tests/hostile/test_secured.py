@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -92,6 +93,20 @@ def test_a_slow_tls_hello_is_cut_at_the_deadline(there: Served) -> None:
 def test_a_request_that_never_comes_through_tls_is_cut(there: Served, authority: Authority) -> None:
     with secured(there, authority) as peer:
         assert peer.recv(1) == b""
+
+
+@row("More TLS handshakes than `handshakes_per_s` or `handshakes_per_s_per_address`", "cut before the handshake, which is what costs",
+     "closes_shed", handshakes_per_s_per_address=1.0, handshake_burst_s=2.0)  # fmt: skip
+def test_tls_handshakes_over_the_rate_are_cut(there: Served) -> None:
+    answers = []
+    for _ in range(8):
+        with there.socket() as peer:
+            peer.sendall(hello())
+            with suppress(ConnectionResetError):
+                answers.append(peer.recv(1))
+    assert answers[:2] == [b"\x16"] * 2
+    assert answers.count(b"\x16") < 8
+    time.sleep(1.0)  # for the honest client after this
 
 
 @row("A client that speaks TLS 1.1 at most", "a TLS alert, the end", TLS_ERROR)

@@ -23,4 +23,5 @@ cdef class Clock(Opening):
     cdef int give_back(self) except -1
     cdef bint charge(self, int fd, Entry* e, double messages, double bytes) except -1
     cdef void refill(self, Meter* meter) noexcept
+    cdef int flood_ebbs(self, int fd, Entry* e) except -1
     cdef int let_go_on(self, int fd, Entry* e) except -1

@@ -88,6 +88,10 @@ cdef class Clock(Opening):
             return self.lose(fd, e, Cause.SLOW_CONSUMER)
         if e.flags & THROTTLED:
             self.let_go_on(fd, e)
+        if e.flags & CONTROLS:
+            e.flags &= ~CONTROLS
+            if e.flags & FLOODING:
+                self.flood_ebbs(fd, e)
         silent, since = self.now - e.seen_ms, self.now - e.active_ms
         if e.phase == OPEN:
             if self.idle_ms and since >= self.idle_ms and not e.flags & (HELD | THROTTLED):
@@ -199,6 +203,13 @@ cdef class Clock(Opening):
         meter.refilled_ms = self.now
         meter.messages = min(self.most_messages, meter.messages + seconds * self.messages_per_s)
         meter.bytes = min(self.most_bytes, meter.bytes + seconds * self.bytes_per_s)
+
+    cdef int flood_ebbs(self, int fd, Entry* e) except -1:
+        """One that sent too many Pings and Pongs is read on, for the next second's worth of them."""
+        e.flags &= ~FLOODING
+        if e.phase == OPEN:
+            self.make_ready(fd, e)
+        return 0
 
     cdef int let_go_on(self, int fd, Entry* e) except -1:
         """One that was too fast reads on when its tokens are back."""

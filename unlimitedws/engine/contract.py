@@ -34,6 +34,8 @@ The guarantees, each tested on both engines (tests/engine):
   high water.
 - Work is bounded: `run()` returns after a few batches, and no connection gets more than
   `MESSAGES_PER_TURN` messages handled, or one receive buffer read, before the others had their turn.
+- A connection that has sent `CONTROLS_PER_S` Pings and Pongs since the clock hand came by (once a second)
+  is not read until it comes again: TCP makes the peer wait. What was read before is handled.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ from unlimitedws.wire.closing import Close
 from unlimitedws.wire.handshake import Refusal, Upgrade
 
 __all__ = [
-    "EVENTS_PER_BATCH", "LINGER_BYTES", "LINGER_S", "MESSAGES_PER_TURN", "TICKS_PER_S",
+    "CONTROLS_PER_S", "EVENTS_PER_BATCH", "LINGER_BYTES", "LINGER_S", "MESSAGES_PER_TURN", "TICKS_PER_S",
     "Connection", "Endpoint", "Engine", "Front", "Gate", "Moved", "Pipe", "Refusal", "Stream", "Upgrade",
 ]  # fmt: skip
 
@@ -57,6 +59,9 @@ TICKS_PER_S = 8
 
 MESSAGES_PER_TURN = 256
 """Messages of one connection handled before the others have their turn."""
+
+CONTROLS_PER_S = 1000
+"""Pings and Pongs of one connection after which nothing more is read from it until the clock hand comes by."""
 
 EVENTS_PER_BATCH = 512
 """Readiness events taken from the kernel at once."""
@@ -94,6 +99,10 @@ class Pipe(Protocol):
     @property
     def tls(self) -> Any:
         """The `ssl.SSLObject` of a TLS connection, else None."""
+
+    @property
+    def waited_s(self) -> float:
+        """Since the connection came, or since the first byte of its next request did; 0 once it is over."""
 
     def write(self, data: bytes) -> bool:
         """Queues bytes, which leave at the end of the loop's turn. False: over high water; `drained` follows."""
@@ -139,13 +148,16 @@ class Stream(Protocol):
 
 
 class Gate(Protocol):
-    """Counts connections by address, and refuses."""
+    """Counts connections and TLS handshakes by address, and refuses."""
 
     def enter(self, address: tuple[str, int] | str) -> bool:
         """Whether a new TCP connection may stay. False: it is closed at once, counted as refused, and not left."""
 
     def leave(self, address: tuple[str, int] | str) -> None:
         """The end of one that entered. address: as the connection has it then: a proxy may have said another."""
+
+    def secure(self, address: tuple[str, int] | str) -> bool:
+        """Whether a TLS handshake may begin: asked once, when its first byte has come. False: cut, counted as shed."""
 
     def take_over(self, address: tuple[str, int] | str) -> None:
         """A connection comes from another engine, which let it in: counted, never refused."""

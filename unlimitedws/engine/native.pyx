@@ -377,10 +377,13 @@ cdef class Engine(Moving):
 
     cdef int take_secure(self, int fd, Entry* e, size_t kept, size_t n) except -1:
         cdef uint64_t id = e.id
-        cdef ssize_t plain = self.open_tls(fd, e, kept, n)
+        cdef ssize_t plain
+        tls = self.secured[fd]
+        if tls.object is None and self.gate is not None and not self.gate.secure(self.address(fd, e)):
+            return self.lose(fd, e, Cause.SHED)
+        plain = self.open_tls(fd, e, kept, n)
         if plain < 0:
             return 0
-        tls = self.secured[fd]
         if plain > 0:
             self.take(fd, e, kept, plain)
         if tls.has_ended and e.id == id and e.phase != LINGER:
@@ -397,7 +400,7 @@ cdef class Engine(Moving):
 
     cdef int readable_while_paused(self, int fd, Entry* e, uint32_t events) except -1:
         """Input for a connection that must wait: leave it in the kernel, but notice the end."""
-        if e.flags & PAUSED == READY:
+        if e.flags & WAITING == READY:
             return 0  # its turn comes with the next batch
         cdef int waiting = 0, failed = 0
         cdef socklen_t size = sizeof(failed)
@@ -464,9 +467,10 @@ cdef class Engine(Moving):
                         return self.finish_gone()
                     continue
                 kind = codec.VIOLATION
-            if kind == codec.PING:
-                handled += 1  # a flood of Pings has its turns, like one of messages
-                if e.phase == OPEN:
+            if kind == codec.PING or kind == codec.PONG:
+                handled += 1  # a flood of them has its turns, like one of messages
+                count_control(e)
+                if e.phase == OPEN and kind == codec.PING:
                     self.pong(fd, e, event.data, event.size)
             elif kind == codec.CLOSE:
                 self.peer_closed(fd, e, event.code, event.data[:event.size].decode() if event.size else "", at == end)
@@ -595,7 +599,7 @@ cdef class Engine(Moving):
         """Goes on with a connection that waited: first with what was kept, then with the kernel's."""
         cdef uint64_t id = e.id
         cdef uint8_t* at
-        if e.flags & PAUSED and may_pause(e):
+        if e.flags & WAITING and may_pause(e):
             return 0
         if e.phase == STREAM:
             return self.feed_kept(fd, e)
@@ -606,8 +610,10 @@ cdef class Engine(Moving):
         if e.more != NULL and e.more.input_size:
             at = e.more.input + e.more.input_start
             self.consume(fd, e, at, at + e.more.input_size)
-            if e.id != id or e.phase == OPEN and e.flags & PAUSED:
+            if e.id != id:
                 return 0
+        if e.phase == OPEN and e.flags & PAUSED:
+            return 0
         return self.read_on(fd, e)
 
     # ---- closing

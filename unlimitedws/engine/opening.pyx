@@ -248,7 +248,6 @@ cdef class Opening(Ending):
         else:
             self.drop_input(more)
         e.phase = STREAM
-        e.active_ms = self.now
         pipe.stream = stream
         Py_INCREF(pipe)
         more.pipe = <PyObject*>pipe

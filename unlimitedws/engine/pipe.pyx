@@ -2,7 +2,9 @@
 """The native side of `contract.Pipe`. What it is asked for, `opening.pyx` does."""
 
 cimport cython
+from libc.stdint cimport uint32_t
 
+from unlimitedws.engine.kernel cimport clock_ms
 from unlimitedws.engine.table cimport STREAM, Entry, Table
 
 
@@ -28,6 +30,12 @@ cdef class Pipe:
         if self.entry == NULL or self.entry.id != self.id:
             return None
         return self.engine.tls_of(self.fd, self.entry)
+
+    @property
+    def waited_s(self):
+        if self.entry == NULL or self.entry.id != self.id:
+            return 0.0
+        return <uint32_t>(clock_ms() - self.entry.active_ms) / 1000.0
 
     def write(self, bytes data not None):
         return not self.is_streaming() or self.engine.pipe_write(self.fd, self.entry, data)

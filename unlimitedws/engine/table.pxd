@@ -41,15 +41,20 @@ cdef enum:              # Entry.flags
     PREFACE = 16384     # a proxy's preface stands before the request
     SECURE = 32768      # TLS
     THROTTLED = 65536   # sent more than its rate allows: no reading
+    FLOODING = 131072   # sent too many Pings and Pongs: no reading until the clock hand comes by
     DEFLATE = 262144    # permessage-deflate was agreed
     UNIX = 524288       # no IP address
     RESUMED = 1048576   # it came from another engine
+    CONTROL = 2097152   # one of the Pings and Pongs since the clock hand came by; they are counted in the bits from here on
+    CONTROLS = 0x7FE00000
 
 cdef enum:
     CORK_BYTES = 64 * 1024
 
 cdef enum:
-    PAUSED = HELD | STALLED | OVER | READY | THROTTLED
+    CONTROLS_PER_S = 1000                       # contract.CONTROLS_PER_S; 1,023 can be counted
+    WAITING = HELD | STALLED | OVER | READY | THROTTLED     # nothing of it is handled,
+    PAUSED = WAITING | FLOODING                             # or nothing more is read
 
 # One connection at rest: 48 bytes.
 cdef struct Entry:
@@ -120,6 +125,13 @@ cdef enum:
 cdef inline bint may_pause(Entry* e) noexcept:
     """Whether it is in a phase in which its reads may pause."""
     return e.phase == OPEN or e.phase == STREAM or e.phase == HANDSHAKE
+
+cdef inline void count_control(Entry* e) noexcept:
+    """Of a Ping or Pong. Too many of them: what was read is still handled, so that nothing of a flood is kept in memory."""
+    if e.flags & CONTROLS < CONTROLS_PER_S * CONTROL:
+        e.flags += CONTROL
+    else:
+        e.flags |= FLOODING
 
 cdef void* reserve(size_t size) except NULL
 cdef int release_above(void* table, size_t row, int highest, int last) except -1

@@ -30,6 +30,9 @@ cdef enum:
 
 cdef uint64_t MAX_TABLE = 1 << 24   # descriptors; a limit may be 1e9, and address space is finite too
 
+ROW_BYTES = sizeof(Entry)
+METER_BYTES = sizeof(Meter)
+
 if counters.ENGINE_FIELDS[:C_CLOSES] != (
     "connections_open", "handshakes_pending", "connections_accepted", "connections_opened", "connections_refused",
     "handshake_failures", "http_requests", "messages_in", "messages_out", "bytes_in", "bytes_out", "messages_dropped",

@@ -10,9 +10,9 @@ import time
 from collections import deque
 from typing import NamedTuple
 
+from unlimitedws.cost import KERNEL_BYTES
 from unlimitedws.engine import counters
 from unlimitedws.supervisor.report import Document, Report, add, columns, resources
-from unlimitedws.supervisor.room import KERNEL_BYTES
 
 KEEP_S = 1800.0
 

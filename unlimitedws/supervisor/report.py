@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from unlimitedws.cost import KERNEL_BYTES
 from unlimitedws.engine import closes, counters
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.pressure import Pressure
@@ -18,7 +19,7 @@ from unlimitedws.supervisor import metrics
 from unlimitedws.supervisor.child import Child
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.metrics import Family
-from unlimitedws.supervisor.room import KERNEL_BYTES, Held, Room, room
+from unlimitedws.supervisor.room import Held, Room, room
 from unlimitedws.supervisor.sampler import Sample, Sampler
 from unlimitedws.supervisor.slot import Slot
 from unlimitedws.supervisor.stats_table import COUNTERS

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unlimitedws.config import Config
+from unlimitedws.cost import KERNEL_BYTES, ROW_BYTES
 from unlimitedws.memory import Memory
 
-KERNEL_BYTES = 4096
-"""Slab memory of the kernel for an idle TCP socket, as measured on Linux 6.18 (docs/performance.md); not in any RSS."""
-PROCESS_BYTES = 48
-"""Of the native engine (table.pxd)."""
+PROCESS_BYTES = ROW_BYTES["native"]
 
 
 class Held(NamedTuple):

@@ -27,6 +27,7 @@ from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import name_of
 from unlimitedws.sources import traced
 from unlimitedws.supervisor.admin import Admin
+from unlimitedws.supervisor.checkup import check_up
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.departure import depart
 from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
@@ -78,6 +79,7 @@ class Supervisor:
         raise_limit()
         kept = frozenset(open_descriptors())
         check_certificates(self.config)
+        check_up(self.config, usable_cpus())
         with contextlib.ExitStack() as stack:
             notifier = Notifier.of(os.environ)
             listeners = listen_for_slots(self.config, self.config.workers or usable_cpus(), notifier)

@@ -105,6 +105,7 @@ class Core(ABC):
         self.tls: dict[int, Tls] = {}
         self.meters: dict[int, Meter] = {}
         self._thrown_away: dict[int, int] = {}
+        self.controls: dict[int, int] = {}  # Pings and Pongs since the clock hand came by
         self._ready: deque[tuple[int, int]] = deque()
         self._deferred: deque[Deferred] = deque()
         self._bytes_in = self._messages_in = self._opened = self._open = self._pending = self._failures = 0

@@ -288,6 +288,7 @@ class Ending(Core):
         self._heads.pop(fd, None)
         self._waiting.pop(fd, None)
         self._thrown_away.pop(fd, None)
+        self.controls.pop(fd, None)
         self._prefaces.pop(fd, None)
         self.tls.pop(fd, None)
         self.deflating.contexts.pop(fd, None)

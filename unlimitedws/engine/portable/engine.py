@@ -178,7 +178,7 @@ class Engine(Moving):
         if self.rates is not None:
             self.rates.trim(self.now)
         for empty in (
-            self._kept, self._pinned, self._heads, self._readers, self._waiting, self._closing, self._thrown_away,
+            self._kept, self._pinned, self._heads, self._readers, self._waiting, self._closing, self._thrown_away, self.controls,
             self.output.unsent, self.output.pongs, self.output.moved, self.hand.pinged,
             self._prefaces, self.streams, self.tls, self.meters, self.deflating.contexts, self.table.names,
         ):  # fmt: skip

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from unlimitedws.engine.contract import LINGER_S, TICKS_PER_S
 from unlimitedws.engine.portable.output import UNKNOWN
-from unlimitedws.engine.portable.table import ANSWERED, CLOSING, FREE, HANDSHAKE, HELD, LINGER, OPEN, PAUSED, RATED, SHUT, STREAM
+from unlimitedws.engine.portable.table import ANSWERED, CLOSING, FLOODING, FREE, HANDSHAKE, HELD, LINGER, OPEN, PAUSED, RATED, SHUT, STREAM
 from unlimitedws.wire.closing import NORMAL, Cause, Close, pack_close
 from unlimitedws.wire.frames import PING, pack_frame
 
@@ -65,6 +65,8 @@ class Hand:
         """The deadlines of one connection, once a second."""
         phase = self.table.phases[fd]
         since = now - self.table.since[fd]
+        if self.engine.controls.pop(fd, 0) and self.table.flags[fd] & FLOODING:
+            self.flood_ebbs(fd)
         if phase in (OPEN, STREAM) and self.is_stuck(fd, now):
             self.engine.lose(fd, Cause.SLOW_CONSUMER)
         elif phase == OPEN:
@@ -110,6 +112,12 @@ class Hand:
             self.table.since[fd] = now  # it was we who did not read
             if self.table.phases[fd] == OPEN:
                 self.engine.make_ready(fd)
+
+    def flood_ebbs(self, fd: int) -> None:
+        """One that sent too many Pings and Pongs is read on, for the next second's worth of them."""
+        self.table.flags[fd] &= ~FLOODING
+        if self.table.phases[fd] == OPEN:
+            self.engine.make_ready(fd)
 
     def heartbeat(self, fd: int, now: float) -> None:
         """A Ping after silence, the end after more of it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from unlimitedws.engine.contract import MESSAGES_PER_TURN
+from unlimitedws.engine.contract import CONTROLS_PER_S, MESSAGES_PER_TURN
 from unlimitedws.engine.portable.connection import Connection
 from unlimitedws.engine.portable.core import Hook
 from unlimitedws.engine.portable.ending import Ending
@@ -12,16 +12,17 @@ from unlimitedws.engine.portable.pipe import Pipe
 from unlimitedws.engine.portable.table import (
     BLOCKED,
     DEFLATE,
+    FLOODING,
     HANDSHAKE,
     HELD,
     LINGER,
     OPEN,
     OVER,
     PARTIAL,
-    PAUSED,
     RATED,
     STALLED,
     STREAM,
+    WAITING,
 )
 from unlimitedws.wire.closing import POLICY_VIOLATION, Cause, Close, pack_close
 from unlimitedws.wire.frames import Event
@@ -105,8 +106,9 @@ class Handling(Ending):
                     return
                 if phases[fd] == LINGER:
                     break
-            elif event[0] == "ping":
-                if phases[fd] == OPEN:
+            elif event[0] == "ping" or event[0] == "pong":
+                self.count_control(fd)
+                if phases[fd] == OPEN and event[0] == "ping":
                     self.output.pong(fd, event[1])
             elif event[0] == "close":
                 self.peer_closed(fd, event[1], event[2])
@@ -137,6 +139,12 @@ class Handling(Ending):
             return True
         return self.rates is not None and event[0] in MESSAGES and not self.rates.take(fd, self.now) and self.is_delayed(fd)
 
+    def count_control(self, fd: int) -> None:
+        """Of a Ping or Pong. Too many of them: what was read is still handled, so that nothing of a flood is kept in memory."""
+        count = self.controls[fd] = self.controls.get(fd, 0) + 1
+        if count > CONTROLS_PER_S:
+            self.table.flags[fd] |= FLOODING
+
     def is_delayed(self, fd: int) -> bool:
         """A connection sent more than its rate allows. Whether it has to wait for that: else it is closed."""
         assert self.rates is not None
@@ -158,7 +166,7 @@ class Handling(Ending):
         """Goes on with a connection that waited: first with what was read, then with the kernel's."""
         table = self.table
         is_open = table.phases[fd] == OPEN
-        if is_open and table.flags[fd] & PAUSED:
+        if is_open and table.flags[fd] & WAITING:
             return
         if is_open and self._stalled[self.endpoint(fd)]:
             self.wait_for_room(fd)

@@ -202,7 +202,6 @@ class Opening(Handling):
     def begin(self, fd: int, pipe: Pipe, stream: Stream, rest: bytes) -> None:
         """The connection belongs to `stream` from here on; `rest` came behind the head."""
         self.table.phases[fd] = STREAM
-        self.table.since[fd] = self.now
         pipe.stream = stream
         pipe.kept = rest
         self.streams[fd] = pipe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from unlimitedws.wire.address import UNIX, Address
@@ -45,6 +46,10 @@ class Pipe:
         if not self._is_there or self.fd not in self.engine.tls:
             return None
         return self.engine.tls[self.fd].object
+
+    @property
+    def waited_s(self) -> float:
+        return time.monotonic() - self.engine.table.since[self.fd] if self._is_there else 0.0
 
     def write(self, data: bytes) -> bool:
         return self.stream is None or self.engine.pipe_write(self, bytes(data))

@@ -128,6 +128,9 @@ class Reading(Opening):
     def unseal(self, fd: int, data: bytes) -> bytes:
         """The plaintext in what has come through TLS."""
         tls = self.tls[fd]
+        if tls.object is None and self.gate is not None and not self.gate.secure(self.table.address(fd)):
+            self.lose(fd, Cause.SHED)
+            return b""
         self.table.seen[fd] = self.now  # also of a record that is not whole yet
         try:
             data = tls.open(data)

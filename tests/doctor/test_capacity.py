@@ -1,0 +1,107 @@
+"""Each limit as a number of connections."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.doctor.conftest import Judge
+from unlimitedws.doctor.capacity import Bound, amount
+from unlimitedws.doctor.verdict import Verdict
+
+
+def bound(verdict: Verdict, name: str) -> Bound:
+    return next(bound for bound in verdict.bounds if bound.name == name)
+
+
+def names(verdict: Verdict) -> set[str]:
+    return {bound.name for bound in verdict.bounds}
+
+
+def test_descriptors_are_those_of_all_workers_less_their_own(judge: Judge) -> None:
+    assert judge("wsl", workers=3).held == 3 * (4096 - 32)
+
+
+def test_a_limit_that_is_next_to_endless_ends_at_the_rows_of_the_table(judge: Judge) -> None:
+    assert bound(judge("bare", workers=2), "descriptors").connections == 2 << 24
+
+
+def test_settings_that_let_in_fewer_end_it(judge: Judge) -> None:
+    assert judge("plain", workers=4, max_connections=100).bound[:2] == ("max_connections", 400)
+    assert judge("plain", max_connections_total=99).bound[:2] == ("max_connections_total", 99)
+
+
+def test_the_tightest_cgroup_counts_whichever_it_is(judge: Judge) -> None:
+    memory = bound(judge("kubernetes_v2"), "memory")
+    assert "kubepods.slice/pod1/memory.max" in memory.why
+    assert memory.connections == (int((1 << 30) * 0.95) - (200 << 20) - (56 << 20)) // (4096 + 48)
+    without = bound(judge("kubernetes_v2", shed_memory=0.0), "memory")
+    assert without.connections == ((1 << 30) - (200 << 20) - (56 << 20)) // (4096 + 48)
+
+
+def test_a_firewall_counts_where_it_tracks_and_in_a_container_the_hosts_may(judge: Judge) -> None:
+    assert bound(judge("firewalled"), "conntrack").connections == 262144 - 1200
+    assert "the host's" in bound(judge("docker_v1"), "conntrack").why
+    assert "conntrack" not in names(judge("plain")) | names(judge("kubernetes_v2"))
+
+
+def test_processes_bind_where_not_all_workers_can_be_forked(judge: Judge) -> None:
+    assert judge("tiny", workers=64).bound.name in ("memory", "pids")
+    assert bound(judge("tiny", workers=64), "pids").connections == 28 * (1024 - 32)
+    assert bound(judge("docker_v1"), "pids").why == "96 left of /sys/fs/cgroup/pids/pids.max: 94 workers at most"
+
+
+def test_epoll_ends_it_where_the_kernel_gave_it_little(judge: Judge) -> None:
+    watches = (16 << 30) // 25 // 184
+    assert bound(judge("plain"), "epoll_watches").connections == watches - 64
+
+
+def test_what_only_gets_worse_does_not_end_it(judge: Judge) -> None:
+    verdict = judge("plain")
+    assert [bound.ends for bound in verdict.bounds] == sorted((bound.ends for bound in verdict.bounds), reverse=True)
+    assert bound(verdict, "tcp_mem").connections == 262144 - 20 < verdict.held
+    assert bound(verdict, "memory_busy").connections < bound(verdict, "memory").connections
+    assert verdict.bound.ends
+
+
+def test_heartbeats_take_cpu_where_there_are_any(judge: Judge) -> None:
+    assert bound(judge("plain", cpus=4), "cpu").connections == int(4 * 25 / 7e-6)
+    assert bound(judge("plain", cpus=4, ping_interval_s=50.0), "cpu").connections == int(4 * 50 / 7e-6)
+    assert "cpu" not in names(judge("plain", ping_interval_s=0.0))
+
+
+@pytest.mark.parametrize(
+    ("trusted", "listen", "ports"),
+    [
+        ("127.0.0.1", "", 28232),
+        ("::1", "", 28232),
+        ("192.0.2.1", "", 64512),
+        ("192.0.2.1, 192.0.2.2", "0.0.0.0:1, 0.0.0.0:2, 0.0.0.0:3", 6 * 64512),
+        ("127.0.0.1, 192.0.2.2", "", 28232 + 64512),
+        ("192.0.2.0/24", "", None),
+        ("unix", "unix:/run/x", None),
+        ("127.0.0.1, unix", "", None),
+        ("127.0.0.1", "0.0.0.0:1, unix:/run/x", None),
+        ("", "", None),
+    ],
+)
+def test_proxies_run_out_of_ports_where_all_their_addresses_are_known(judge: Judge, trusted: str, listen: str, ports: int | None) -> None:
+    verdict = judge("plain", trusted_proxies=trusted, listen=listen)
+    found = [bound.connections for bound in verdict.bounds if bound.name == "proxy_ports"]
+    assert found == ([] if ports is None else [ports])
+
+
+def test_the_best_number_of_workers_is_the_least_that_holds_most(judge: Judge) -> None:
+    best = judge("wsl").best
+    assert judge("wsl", workers=best.workers).held == best.connections
+    assert judge("wsl", workers=best.workers - 1).held < best.connections
+    assert judge("wsl", workers=best.workers + 1).held <= best.connections
+
+
+def test_amounts_are_for_people() -> None:
+    assert [amount(size) for size in (512, 2048, 5 << 20, 3 << 30, 5000 << 30)] == [
+        "512 bytes",
+        "2.0 KiB",
+        "5.0 MiB",
+        "3.0 GiB",
+        "5,000.0 GiB",
+    ]

@@ -1,0 +1,209 @@
+"""Each limit as a number of connections. The least of those that end it is what a machine holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from unlimitedws import cost
+from unlimitedws.config import settings
+from unlimitedws.doctor.cgroup import Limit
+from unlimitedws.doctor.machine import Machine
+from unlimitedws.doctor.price import price
+from unlimitedws.doctor.server import Server
+from unlimitedws.listener import wanted
+from unlimitedws.place import Tcp
+from unlimitedws.trust import Trusted
+
+MOST_ROWS = 1 << 24
+"""Of one worker's table (table.pyx)."""
+PORTS = 64_512
+"""That one address can connect from to one address and port: 1024 to 65535."""
+MOST_WORKERS = int(settings()["workers"].maximum)
+OTHER_PROCESSES = 2
+"""The supervisor and the template."""
+OF_EACH_WORKER = frozenset({"descriptors", "max_connections"})
+"""What more workers lift."""
+
+
+class Bound(NamedTuple):
+    """The whole server holds at most so many connections because of `name`.
+
+    ends: beyond it connections are refused, dropped or cut; else something only gets worse.
+    why: the arithmetic, in words."""
+
+    name: str
+    connections: int
+    ends: bool
+    why: str
+
+
+class Best(NamedTuple):
+    """With so many workers it would hold most, as the kernel is set now; with more of them no more."""
+
+    workers: int
+    connections: int
+
+
+def bounds(machine: Machine, server: Server) -> list[Bound]:
+    """Every limit that is known, the least first; those that end it before those that slow it down."""
+    found = [*descriptors(machine, server), *settings_of(server), *of_the_kernel(machine, server), *memory(machine, server)]
+    found += [*processes(machine, server), *slowing(machine, server)]
+    return sorted(found, key=lambda bound: (not bound.ends, bound.connections))
+
+
+def nearest(found: Sequence[Bound]) -> Bound:
+    """What ends it first. There is always one: descriptors."""
+    return next(bound for bound in found if bound.ends)
+
+
+def best(machine: Machine, server: Server) -> Best:
+    """The fewest workers that hold as many connections as any number of them could, up to what the setting takes."""
+
+    def ending(workers: int) -> Bound:
+        return nearest(bounds(machine, replace(server, workers=workers)))
+
+    # More workers hold more as long as it is their own limits that end it, and then less, since each costs memory.
+    low, high = 1, MOST_WORKERS
+    while low < high:
+        middle = (low + high) // 2
+        if ending(middle).name in OF_EACH_WORKER:
+            low = middle + 1
+        else:
+            high = middle
+    return max((Best(workers, ending(workers).connections) for workers in (max(1, low - 1), low)), key=lambda one: one.connections)
+
+
+def descriptors_each(machine: Machine) -> int:
+    """Connections of one worker."""
+    return min(max(0, machine.open_files[1] - cost.WORKER_DESCRIPTORS), MOST_ROWS)
+
+
+def descriptors(machine: Machine, server: Server) -> Iterator[Bound]:
+    each = descriptors_each(machine)
+    why = f"{times(server)} ({machine.open_files[1]:,} open files of RLIMIT_NOFILE, {cost.WORKER_DESCRIPTORS} of them its own)"
+    if each == MOST_ROWS:
+        why = f"{times(server)} {MOST_ROWS:,} rows of a worker's table"
+    yield Bound("descriptors", each * server.workers, True, why)
+
+
+def settings_of(server: Server) -> Iterator[Bound]:
+    config = server.config
+    if config.max_connections:
+        yield Bound("max_connections", config.max_connections * server.workers, True, f"{times(server)} {config.max_connections:,}")
+    if config.max_connections_total:
+        yield Bound("max_connections_total", config.max_connections_total, True, "the setting")
+
+
+def of_the_kernel(machine: Machine, server: Server) -> Iterator[Bound]:
+    own = server.workers * cost.WORKER_DESCRIPTORS
+    most, open_now = machine.sysctl("fs.file-max"), machine.sysctl("fs.file-nr") or 0
+    if most is not None:
+        yield Bound(
+            "files", max(0, most - open_now - own), True, f"{most:,} of fs.file-max, {open_now:,} open now, {own:,} for the workers"
+        )
+    watches = machine.sysctl("fs.epoll.max_user_watches")
+    if watches is not None:
+        yield Bound("epoll_watches", max(0, watches - own), True, f"{watches:,} of fs.epoll.max_user_watches for each user")
+    tracked, count = machine.sysctl("net.netfilter.nf_conntrack_max"), machine.sysctl("net.netfilter.nf_conntrack_count") or 0
+    if tracked is not None and machine.tracks:
+        now = f"{count:,} in it now" if not machine.has_own_network else "the host's, whose count is not to be seen here"
+        yield Bound("conntrack", max(0, tracked - count), True, f"{tracked:,} of nf_conntrack_max, {now}")
+
+
+def memory(machine: Machine, server: Server) -> Iterator[Bound]:
+    rooms = memory_rooms(machine, server)
+    if not rooms:
+        return
+    room, of = min(rooms, key=lambda each: each[0])
+    each = price(machine, server).bytes
+    fixed = fixed_bytes(server)
+    left = max(0, room - fixed)
+    why = f"{amount(room)} left {of}, less {amount(fixed)} for {count(server.workers, 'empty worker', 'empty workers')} and the supervisor"
+    yield Bound("memory", left // each, True, f"{why}; {each:,} bytes each")
+    busy = each + cost.BUSY_BYTES
+    yield Bound("memory_busy", left // busy, False, f"the same with something under way to everybody: a page more, {busy:,} bytes each")
+
+
+def memory_rooms(machine: Machine, server: Server) -> list[tuple[int, str]]:
+    """Bytes that may still be used, and of what: the machine and each cgroup with a limit."""
+    shed = server.config.shed_memory or 1.0
+    rooms = []
+    if machine.memory_bytes is not None and machine.available_bytes is not None:
+        kept = int(machine.memory_bytes * (1 - shed))
+        rooms.append((max(0, machine.available_bytes - kept), "of the machine" + until(shed)))
+    for limit in machine.memory_limits:
+        rooms.append((max(0, int(limit.limit * shed) - limit.used), f"of {limit.path}{until(shed)}"))
+    return rooms
+
+
+def until(shed: float) -> str:
+    return f" (up to shed_memory, {shed:.0%})" if shed < 1 else ""
+
+
+def fixed_bytes(server: Server) -> int:
+    """What the processes take without a connection, the app's own apart."""
+    return cost.BASE_BYTES + server.workers * cost.WORKER_BYTES
+
+
+def processes(machine: Machine, server: Server) -> Iterator[Bound]:
+    """What those workers hold that can be forked; the supervisor and the template come first."""
+    for name, left, of in process_rooms(machine):
+        workers = max(0, left - OTHER_PROCESSES)
+        if workers < MOST_WORKERS:
+            yield Bound(name, workers * descriptors_each(machine), True, f"{left:,} left of {of}: {workers:,} workers at most")
+
+
+def process_rooms(machine: Machine) -> Iterator[tuple[str, int, str]]:
+    limits: list[Limit] = sorted(machine.process_limits, key=lambda limit: limit.left)
+    if limits:
+        yield "pids", limits[0].left, limits[0].path
+    if machine.processes is not None:
+        yield "user_processes", machine.processes, "RLIMIT_NPROC, which counts all of the user's"
+
+
+def slowing(machine: Machine, server: Server) -> Iterator[Bound]:
+    pages = machine.sysctl("net.ipv4.tcp_mem", 1)
+    if pages is not None:
+        why = (
+            f"{pages:,} pages of net.ipv4.tcp_mem before windows shrink, {machine.tcp_pages:,} in use; a page for each connection under way"
+        )
+        yield Bound("tcp_mem", max(0, pages - machine.tcp_pages), False, why)
+    if server.config.ping_interval_s:
+        held = int(machine.cpus * server.config.ping_interval_s / cost.PING_S)
+        each = f"{cost.PING_S * 1e6:.0f} us for each Ping and Pong, every {server.config.ping_interval_s:g} s"
+        yield Bound("cpu", held, False, f"all of {count(machine.cpus, 'CPU', 'CPUs')} busy with heartbeats alone: {each}")
+    if (proxied := ports(machine, server)) is not None:
+        yield proxied
+
+
+def ports(machine: Machine, server: Server) -> Bound | None:
+    """Where all clients come through proxies with known addresses: a proxy needs a port of its own for each connection."""
+    trusted = Trusted(server.config.trusted_proxies)
+    places = wanted(server.config)
+    if not trusted.hosts or trusted.unix or any(trusted.nets.values()) or not all(isinstance(place, Tcp) for place in places):
+        return None
+    low, high = machine.sysctl("net.ipv4.ip_local_port_range"), machine.sysctl("net.ipv4.ip_local_port_range", 1)
+    here = high - low + 1 if low is not None and high is not None else PORTS
+    of_each = [here if host.startswith("127.") or host == "::1" else PORTS for host in trusted.hosts]
+    ways = f"{count(len(of_each), 'address', 'addresses')} of proxies, {count(len(places), 'port', 'ports')} to connect to"
+    why = f"{ways}, {max(of_each):,} ports of theirs for each pair"
+    return Bound("proxy_ports", sum(of_each) * len(places), False, why)
+
+
+def times(server: Server) -> str:
+    return f"{count(server.workers, 'worker', 'workers')} x"
+
+
+def count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def amount(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:,.1f} GiB"
