@@ -6,6 +6,7 @@ import os
 import pickle
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,33 @@ def test_what_waits_to_be_written_comes_along_and_the_drain_is_told_there(pair: 
     assert peer.messages == [*sent, "behind it"]
     target.until(lambda: target.named("on_drain") == [None])
     assert source.named("on_drain") == []
+
+
+def test_one_whose_drain_is_due_when_it_departs_hears_of_it_first(pair: Any) -> None:
+    """A coroutine may begin with it, which would stay behind."""
+    drained: list[Any] = []
+
+    def drain(connection: Any) -> None:
+        source.engine.hold(connection)
+        drained.append(connection)
+
+    source, _ = pair(on_drain=drain, **SMALL)
+    peer = source.connect(receive_bytes=4 * KIB)
+    connection = source.only
+    while connection.send(b"x" * 4 * KIB):
+        pass
+    deadline = time.monotonic() + 10
+    while not drained:
+        assert time.monotonic() < deadline
+        peer.read()
+        leaving = source.engine.depart(1)  # one engine offers the kernel what waits, and the other waits to be told of room
+        assert leaving == [] or not drained
+        source.engine.stay([fd for fd, _, _ in leaving])
+        source.turn()
+    assert source.engine.depart(1) == []
+    assert source.engine.held() == 1
+    source.engine.release(connection)
+    source.until(lambda: not source.count("queued_bytes"))
 
 
 def test_messages_that_wait_for_their_turn_come_along_in_order(pair: Any) -> None:

@@ -41,6 +41,7 @@ cdef class Moving(Clock):
         self.now = clock_ms()
         while self.dirty_count:
             self.flush_dirty()
+        self.settle()  # an on_drain that was due: it may send more, or hold its connection
         for fd in range(self.departing_hand, self.highest + 1):
             e = &self.table[fd]
             if not self.may_depart(fd, e):
@@ -58,7 +59,6 @@ cdef class Moving(Clock):
             e.interest = 0
         else:
             self.departing_hand = 0
-        self.settle()
         return found
 
     def held(self):
@@ -67,11 +67,11 @@ cdef class Moving(Clock):
         cdef long count = 0
         for fd in range(self.highest + 1):
             e = &self.table[fd]
-            count += e.phase == STREAM or e.phase == OPEN and e.flags & HELD != 0 and not e.flags & SECURE
+            count += e.phase == STREAM or e.phase == OPEN and e.flags & (HELD | DIRTY) != 0 and not e.flags & SECURE
         return count
 
     cdef bint may_depart(self, int fd, Entry* e):
-        if e.flags & (HELD | SECURE | BROKEN | PREFACE):
+        if e.flags & (HELD | DIRTY | SECURE | BROKEN | PREFACE):
             return False
         if e.phase == HANDSHAKE:
             return not e.flags & ANSWERED and (e.more == NULL or e.more.output.bytes == 0)

@@ -522,7 +522,7 @@ cdef class Sender(Table):
                 e = &self.table[fd]
                 if e.phase == OPEN:
                     count += self.publish(fd, e, start, size)
-                elif departing and self.say_later(fd, e, said):
+                elif e.phase == DEPARTING and departing and self.say_later(fd, e, said):
                     later += 1
         else:
             for connection in connections:

@@ -51,6 +51,7 @@ class Moving(Reading):
     def depart(self, at_most: int, *, objects: bool = False) -> list[tuple[int, Moved, Connection | None]]:
         self.now = time.monotonic()
         self.output.flush_dirty()
+        self.settle()  # an on_drain that was due: it may send more, or hold its connection
         phases = self.table.phases
         found: list[tuple[int, Moved, Connection | None]] = []
         for fd in range(self._departing_hand, len(phases)):
@@ -67,19 +68,18 @@ class Moving(Reading):
             self.epoll.unregister(fd)
         else:
             self._departing_hand = 0
-        self.settle()
         return found
 
     def held(self) -> int:
         table = self.table
         return sum(
-            phase == STREAM or (phase == OPEN and bool(table.flags[fd] & HELD) and fd not in self.tls)
+            phase == STREAM or (phase == OPEN and bool(table.flags[fd] & HELD or fd in self.output.dirty) and fd not in self.tls)
             for fd, phase in enumerate(table.phases)
         )
 
     def _may_depart(self, fd: int) -> bool:
         phase, flags = self.table.phases[fd], self.table.flags[fd]
-        if phase not in (OPEN, HANDSHAKE) or flags & (HELD | BROKEN) or fd in self.tls or fd in self._prefaces:
+        if phase not in (OPEN, HANDSHAKE) or flags & (HELD | BROKEN) or fd in self.tls or fd in self._prefaces or fd in self.output.dirty:
             return False
         if phase == HANDSHAKE:
             return not flags & ANSWERED and fd not in self.output.unsent
