@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import socket
 import threading
@@ -227,6 +228,27 @@ def test_the_app_gets_those_back_that_stay_after_all(engine_name: str, other_eng
         assert len(room) == 3
         assert answers(clients) == ["x"] * 3
         assert old.counters["handler_errors"] == 0
+
+
+def test_a_state_that_cannot_be_passed_on_keeps_its_connection_here(
+    engine_name: str, other_engine: str, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
+    app = echoing("old ")
+    states = itertools.cycle([lambda: None, "fine"])
+    app.on_connect = lambda conn: setattr(conn, "state", next(states)) if not conn.resumed else None
+    gone: list[Any] = []
+    app.on_handover = lambda conn: gone.append(conn) or conn.state
+    back: list[Any] = []
+    app.on_resume = lambda conn, state: back.append((conn, state))
+    with two(app, echoing("new "), engine_name, other_engine) as (old, new), old.clients(6) as clients:
+        eventually(lambda: open_at(old) == [6])
+        assert give(old, new, 2) == 2
+        assert give(old, new) == 1
+        assert open_at(old, new) == [3, 3]
+        assert sorted(answers(clients)) == ["new x"] * 3 + ["old x"] * 3
+        assert {conn.id for conn, _ in back} == {conn.id for conn in gone if conn.is_open}
+        assert all(callable(state) for _, state in back)
+    assert "so it stays where it is; let on_handover return what the new process needs" in caplog.text
 
 
 def test_a_taker_that_hangs_gives_back_what_it_did_not_take(

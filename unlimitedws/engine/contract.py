@@ -328,12 +328,13 @@ class Engine(Protocol):
         any kind are left, closing ones and unfinished handshakes included. Unfinished handshakes are cut;
         streams are left to finish what they answer."""
 
-    def depart(self, at_most: int, *, objects: bool = False) -> list[tuple[int, Moved, Any]]:
+    def depart(self, at_most: int, *, objects: bool = False, but: Collection[int] = ()) -> list[tuple[int, Moved, Any]]:
         """Freezes up to `at_most` connections that can leave for another engine now, and describes them.
 
         Each with its descriptor and its Connection, where one is held (objects: made where none is). Until `departed` or `stay`
         nothing is read from them or sent to them; to the app they are open, and what it says to them is kept. Left out:
-        held ones, for now; TLS, context takeover, streams and closing ones, for good. Called between turns of the loop."""
+        held ones, for now; TLS, context takeover, streams and closing ones, for good; and the descriptors in `but`. Called between
+        turns of the loop."""
 
     def held(self) -> int:
         """Connections that would depart were nothing pending for them: a handler, or the answer to a request."""

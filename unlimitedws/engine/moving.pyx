@@ -34,7 +34,7 @@ cdef uint32_t back_ms(uint32_t now, double seconds) noexcept:
 cdef class Moving(Clock):
     # ---- out
 
-    def depart(self, long at_most, *, objects=False):
+    def depart(self, long at_most, *, objects=False, but=()):
         cdef int fd
         cdef Entry* e
         cdef list found = []
@@ -44,7 +44,7 @@ cdef class Moving(Clock):
         self.settle()  # an on_drain that was due: it may send more, or hold its connection
         for fd in range(self.departing_hand, self.highest + 1):
             e = &self.table[fd]
-            if not self.may_depart(fd, e):
+            if not self.may_depart(fd, e) or but and fd in but:
                 continue
             if len(found) >= at_most:
                 self.departing_hand = fd

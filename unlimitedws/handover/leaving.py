@@ -46,6 +46,7 @@ class Leaving:
         self.room = 0  # there
         self.batches = 0  # acknowledged
         self.published = 0  # publications of the other side that were repeated here
+        self.staying: set[int] = set()  # descriptors of those that cannot move
         self.told: dict[int, Any] = {}  # descriptor of the batch on its way to what on_handover said of it
         self.unheard: list[Publication] = []  # those among them that the batch on its way has not got
         self.moved = 0
@@ -60,7 +61,7 @@ class Leaving:
         await self.answered(self.welcomed)
         while not self.is_lost:
             size = self.next_size(at_most)
-            batch = self.engine.depart(size, objects=any(self.hooks)) if size else []
+            batch = self.engine.depart(size, objects=any(self.hooks), but=self.staying) if size else []
             if batch:
                 await self.give(batch)
             elif not size or not self.engine.held() or self.loop.time() >= deadline:
@@ -107,14 +108,17 @@ class Leaving:
         self.engine.stay([fd for fd in fds if fd in self.engine.departing], resumed=self.told)  # none: the engine was closed
         for publication in unheard:
             self.engine.broadcast(publication.message, connections, text=publication.text)
-        self.resume(going)
+        self.resume([(fd, moved) for fd, moved, _ in going])
 
-    def resume(self, stayed: list[tuple[int, Moved, Luggage | None]]) -> None:
+    def resume(self, stayed: Sequence[tuple[int, Moved]]) -> None:
         """Gives those back to the app that it was told would leave."""
-        back = [(self.engine.connection_at(fd), moved, self.told[fd]) for fd, moved, _ in stayed if fd in self.told]
+        back = [(self.engine.connection_at(fd), moved, self.told[fd]) for fd, moved in stayed if fd in self.told]
         for connection, moved, state in back:
             if connection is not None and connection.is_open:
-                resume(self.engine, self.endpoints[self.app.endpoint_of(moved.path or "") or 0], connection, state)
+                resume(self.engine, self.endpoints[self.endpoint_of(moved)], connection, state)
+
+    def endpoint_of(self, moved: Moved) -> int:
+        return self.app.endpoint_of(moved.path or "") or 0
 
     async def answered(self, answer: asyncio.Future[Any]) -> Any:
         """What the other side answers. Where both go on serving, a loop that hangs there shall not hold those up who wait here:
@@ -126,10 +130,10 @@ class Leaving:
         return await answer
 
     def luggage(self, fd: int, moved: Moved, connection: Any) -> Luggage | None:
-        """None: on_handover raised, and the connection stays to be closed."""
+        """None: it stays. on_handover raised, and it is closed; or its state cannot be passed on, and this worker goes on."""
         if connection is None:
             return Luggage()
-        state, hook = connection.state, self.hooks[self.app.endpoint_of(moved.path or "") or 0]
+        state, hook = connection.state, self.hooks[self.endpoint_of(moved)]
         if hook is not None:
             try:
                 self.told[fd] = state = hook(connection)
@@ -137,7 +141,27 @@ class Leaving:
                 self.engine.stay([fd])
                 self.engine.fail(connection, "on_handover", error)
                 return None
-        return Luggage(pickled(connection, state), self.expiry.of(connection))
+        packed = self.pack(connection, state)
+        if packed is None and not self.whole:
+            self.staying.add(fd)
+            self.engine.stay([fd], resumed=self.told)
+            self.resume([(fd, moved)])
+            return None
+        return Luggage(packed, self.expiry.of(connection))
+
+    def pack(self, connection: Any, state: Any) -> bytes | None:
+        """None: pickle does not take it, which is said of one of those that stay, and of each that is closed."""
+        if state is None:
+            return b""
+        try:
+            return pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            if self.whole or not self.staying:
+                log.error(
+                    "the state of connection %d cannot be passed on (%s: %s), so it %s; let on_handover return what the new process needs",
+                    connection.id, type(error).__name__, error, "is closed with 1012" if self.whole else "stays where it is",
+                )  # fmt: skip
+            return None
 
     @property
     def is_over(self) -> bool:
@@ -180,16 +204,3 @@ class Leaving:
 def done(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
-
-
-def pickled(connection: Any, state: Any) -> bytes | None:
-    if state is None:
-        return b""
-    try:
-        return pickle.dumps(state, pickle.HIGHEST_PROTOCOL)
-    except Exception as error:
-        log.error(
-            "the state of connection %d cannot be passed on in a reload (%s: %s), so it is closed with 1012; "
-            "let on_handover return what the new process needs", connection.id, type(error).__name__, error,
-        )  # fmt: skip
-        return None

@@ -48,14 +48,16 @@ class Moving(Reading):
 
     # ---- out
 
-    def depart(self, at_most: int, *, objects: bool = False) -> list[tuple[int, Moved, Connection | None]]:
+    def depart(
+        self, at_most: int, *, objects: bool = False, but: Collection[int] = ()
+    ) -> list[tuple[int, Moved, Connection | None]]:  # fmt: skip
         self.now = time.monotonic()
         self.output.flush_dirty()
         self.settle()  # an on_drain that was due: it may send more, or hold its connection
         phases = self.table.phases
         found: list[tuple[int, Moved, Connection | None]] = []
         for fd in range(self._departing_hand, len(phases)):
-            if not self._may_depart(fd):
+            if not self._may_depart(fd) or fd in but:
                 continue
             if len(found) >= at_most:
                 self._departing_hand = fd
