@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         TokenInvalid,
         UnknownSetting,
         UnlimitedwsError,
+        UpgradeError,
     )
     from unlimitedws.functions import blocking
     from unlimitedws.handlers import Handlers
@@ -86,6 +87,7 @@ __all__ = [
     "TokenInvalid",
     "UnknownSetting",
     "UnlimitedwsError",
+    "UpgradeError",
     "Worker",
     "__version__",
     "blocking",

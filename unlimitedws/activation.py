@@ -10,7 +10,7 @@ import contextlib
 import functools
 import os
 import socket
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 
 from unlimitedws.config import Config
 from unlimitedws.errors import ActivationError
@@ -39,12 +39,15 @@ class ActivatedListener(Listener):
 
 
 class Activation:
-    """What systemd passed to this process: taken once, and each socket is used by one place."""
+    """What systemd passed to this process: taken once, and each socket is used by one place.
+
+    named: the names of all sockets by descriptor, also of those in use."""
 
     def __init__(self, environ: MutableMapping[str, str]) -> None:
         """Takes the sockets over, and the variables out of `environ`: they are not meant for programs started from here."""
         pid, count, names = (environ.get(name, "") for name in VARIABLES)
         self.fds: dict[int, str] = {}
+        self.named: dict[int, str] = {}
         if pid != str(os.getpid()) or not count.isdecimal():
             return
         for name in VARIABLES:
@@ -52,6 +55,7 @@ class Activation:
         named = names.split(":") if names else []
         for i in range(int(count)):
             self.fds[FIRST_FD + i] = named[i] if i < len(named) else "unknown"
+        self.named = dict(self.fds)
 
     def listeners(self, place: Systemd, config: Config) -> list[ActivatedListener]:
         """The sockets of one place, in the order in which they were passed. Raises ActivationError."""
@@ -67,8 +71,13 @@ class Activation:
     def take_named(self, prefix: str) -> dict[str, int]:
         """Descriptors whose names begin like this, by name: the caller's from now on, and of no place."""
         found = {name: fd for fd, name in self.fds.items() if name.startswith(prefix)}
-        self.fds = {fd: name for fd, name in self.fds.items() if not name.startswith(prefix)}
+        for fd in found.values():
+            del self.fds[fd], self.named[fd]
         return found
+
+    def pass_again(self, named: Mapping[int, str]) -> None:
+        """As if systemd had passed these to the program that this process runs since an upgrade."""
+        self.fds, self.named = dict(named), dict(named)
 
     def nothing_for(self, place: Systemd) -> str:
         if place.name and self.fds:

@@ -8,6 +8,7 @@ import json
 import os
 import pwd
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +18,10 @@ from unlimitedws.errors import ConfigError, UnlimitedwsError
 
 PATIENCE_S = 10.0
 """Longest wait for the first line; what follows takes its time."""
+REPLACED_S = 60.0
+"""Longest wait for a program that replaces another to answer."""
+LOOK_EVERY_S = 0.2
+"""While a program is being replaced by another, and nobody is there to say when it is through."""
 
 Message = dict[str, Any]
 
@@ -35,17 +40,54 @@ def run(verb: str, number: str | None, *, control_socket: str, wait: bool, as_js
     control_socket: as the setting.  number: as it was typed."""
     request = request_of(verb, number, wait=wait)
     with found(control_socket) as sock:
-        for message in conversation(sock, request):
-            if "failed" in message:
-                raise Failed(message["failed"])
-            if "progress" in message:
-                if not as_json:
-                    print(message["progress"], file=out, flush=True)
-            elif as_json:
-                print(json.dumps(message["done"], indent=1), file=out)
-            elif line := SHOWN[verb](message["done"]):
-                print(line, file=out)
+        path = Path(os.fsdecode(sock.getpeername()))
+
+        def say(progress: str) -> None:
+            if not as_json:
+                print(progress, file=out, flush=True)
+
+        done = answer(sock, request, say)
+    if "upgrading" in done:
+        say(f"upgrading to {done['upgrading']}")
+        done = upgraded_from(done, path)
+    print(json.dumps(done, indent=1) if as_json else SHOWN[verb](done), file=out)
     return 0
+
+
+def answer(sock: socket.socket, request: Message, say: Callable[[str], None]) -> Message:
+    """What the server has done. Raises NoServer, Failed."""
+    for message in conversation(sock, request):
+        if "failed" in message:
+            raise Failed(message["failed"])
+        if "progress" in message:
+            say(message["progress"])
+        else:
+            done: Message = message["done"]
+    return done
+
+
+def settled(path: Path) -> Message:
+    """What a server says of itself whose program may be replaced at this moment. Raises NoServer where none is there any more."""
+    deadline = time.monotonic() + REPLACED_S
+    while True:
+        with reached(path) as sock:  # its listener is there all the time
+            try:
+                return answer(sock, {"verb": "status"}, lambda _: None)
+            except NoServer:
+                if time.monotonic() > deadline:
+                    raise
+        time.sleep(LOOK_EVERY_S)
+
+
+def upgraded_from(begun: Message, path: Path) -> Message:
+    """How an upgrade ended that has begun. Raises NoServer, Failed."""
+    while (now := settled(path))["state"] == "changing":
+        time.sleep(LOOK_EVERY_S)
+    if now["upgrades"] == begun["upgrades"]:
+        raise Failed("not upgraded; the server's log says why")
+    if now["reloads"] == begun["reloads"]:
+        raise Failed("the supervisor is the new one, but its workers go on with the code they had; the server's log says why")
+    return {"upgraded": True, "version": now["version"], "workers": len([each for each in now["workers"] if each["state"] == "ready"])}
 
 
 def request_of(verb: str, number: str | None, *, wait: bool) -> Message:
@@ -186,6 +228,12 @@ def reloaded(done: Message) -> str:
     return f"the new code serves in {counted(done['workers'], 'worker')}" if "workers" in done else "the reload has begun"
 
 
+def upgraded(done: Message) -> str:
+    if "upgraded" not in done:
+        return "the upgrade has begun"
+    return f"{counted(done['workers'], 'worker')} of unlimitedws {done['version']}"
+
+
 def scaled(done: Message) -> str:
     if "workers" not in done:
         return "the change has begun"
@@ -211,6 +259,7 @@ def counted(number: int, noun: str) -> str:
 SHOWN: dict[str, Callable[[Message], str]] = {
     "status": status,
     "reload": reloaded,
+    "upgrade": upgraded,
     "workers": scaled,
     "rebalance": rebalanced,
     "stop": stopped,

@@ -15,6 +15,7 @@
         ListenError                the address cannot be listened on
             SocketFileError        ... a Unix socket
             ActivationError        ... what systemd should have passed
+        UpgradeError               this program cannot take a server over from the one before it
         EngineUnavailable          the engine asked for is not there
         PlatformUnsupported        not Linux, or Python too old
 
@@ -153,6 +154,10 @@ class ActivationError(ListenError):
     def __init__(self, why: str) -> None:
         self.why = why
         UnlimitedwsError.__init__(self, f"cannot listen on what systemd passed: {why}")
+
+
+class UpgradeError(UnlimitedwsError):
+    """This program cannot take a server over from the one before it."""
 
 
 class EngineUnavailable(UnlimitedwsError):

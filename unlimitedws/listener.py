@@ -31,9 +31,11 @@ class Listening(NamedTuple):
 class Listener:
     """A listening socket and what belongs to it. Its owner closes it.
 
-    inode: what the socket is known by in every process that holds it.  is_tcp: whether it has a host and a port."""
+    inode: what the socket is known by in every process that holds it.  is_tcp: whether it has a host and a port.
+    any_port: whether the kernel chose the port."""
 
     is_tcp = True
+    any_port = False
 
     def __init__(self, sock: socket.socket, *, proxied: bool, tls: bool) -> None:
         self.sock, self.proxied, self.tls = sock, proxied, tls
@@ -83,6 +85,11 @@ class Bindable(NamedTuple):
         is_dual = listener.family == socket.AF_INET6 and not listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
         return cls(listener.family, listener.getsockname(), is_dual)
 
+    def at_port(self, port: int) -> Bindable:
+        """The same address at another port."""
+        host, _, *rest = self.sockaddr
+        return self._replace(sockaddr=(host, port, *rest))  # type: ignore[arg-type]  # as many items as before
+
 
 def resolve(host: str, port: int) -> Bindable:
     """The first address of `host`. Asks the resolver, so it may block; raises ListenError."""
@@ -106,7 +113,7 @@ def everywhere(port: int) -> Bindable:
         if error.errno != errno.EAFNOSUPPORT:
             raise ListenError(EVERYWHERE, port, error) from None
         return Bindable(socket.AF_INET, ("0.0.0.0", port))
-    return Bindable(socket.AF_INET6, ("::", port), dual=True)
+    return Bindable(socket.AF_INET6, ("::", port, 0, 0), dual=True)
 
 
 def listen(host: str, port: int, *, config: Config, reuse_port: bool = False) -> socket.socket:
@@ -145,7 +152,9 @@ def bound_at(address: Bindable, host: str, port: int, *, config: Config, reuse_p
 
 def tcp_listener(place: Tcp, sock: socket.socket, config: Config, kind: type[Listener] = Listener) -> Listener:
     """The listener of a place, whose socket was made by `listen_at`."""
-    return kind(sock, proxied=place.proxied, tls=bool(config.certfile) if place.tls is None else place.tls)
+    listener = kind(sock, proxied=place.proxied, tls=bool(config.certfile) if place.tls is None else place.tls)
+    listener.any_port = not place.port
+    return listener
 
 
 def prepare(listener: socket.socket, config: Config, *, reuse_port: bool, dual: bool = False) -> None:

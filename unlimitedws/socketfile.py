@@ -26,7 +26,7 @@ class UnixListener(Listener):
 
     is_tcp = False
 
-    def __init__(self, sock: socket.socket, path: str, *, proxied: bool, tls: bool) -> None:
+    def __init__(self, sock: socket.socket, path: str, *, proxied: bool = False, tls: bool = False) -> None:
         super().__init__(sock, proxied=proxied, tls=tls)
         self.path = os.path.abspath(path)  # the app may change the working directory
         self.file = identity(path)
@@ -41,15 +41,17 @@ class UnixListener(Listener):
                 os.unlink(self.path)
 
 
-def listen_unix(place: Unix, config: Config) -> UnixListener:
+def listen_unix(place: Unix, config: Config, kept: socket.socket | None = None) -> UnixListener:
     """Listens on a Unix socket; mode and owner are right before anybody can connect. Raises SocketFileError.
 
-    A file that an earlier server left behind is replaced; a server that still answers there is an error."""
+    A file that an earlier server left behind is replaced; a server that still answers there is an error.
+    kept: a socket that listens there already, and is taken over."""
     owner, group = owner_of(place)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock = kept or socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         set_options(sock, config)
-        bind(sock, place.path)
+        if kept is None:
+            bind(sock, place.path)
         # Until listen() every attempt to connect is refused.
         os.chown(place.path, owner, group)
         os.chmod(place.path, place.mode)
@@ -73,8 +75,24 @@ def bind(sock: socket.socket, path: str) -> None:
         sock.bind(path)
 
 
+def probe(place: Unix) -> None:
+    """Raises SocketFileError where one cannot listen. Changes nothing."""
+    owner_of(place)
+    folder = os.path.dirname(os.path.abspath(place.path))
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SocketFileError(place.path, reason(place, OSError(errno.EACCES if os.path.exists(folder) else errno.ENOENT, "")))
+    if os.path.lexists(place.path):
+        check_stale(place.path)
+
+
 def remove_stale(path: str) -> None:
     """Removes the file of a server that is gone. Raises SocketFileError where it is something else."""
+    check_stale(path)
+    os.unlink(path)
+
+
+def check_stale(path: str) -> None:
+    """Raises SocketFileError unless this is the file of a server that is gone."""
     if not stat.S_ISSOCK(os.lstat(path).st_mode):
         raise SocketFileError(path, "there is a file of that name, which is no socket; remove it or choose another path")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
@@ -83,7 +101,6 @@ def remove_stale(path: str) -> None:
         if (answer := caller.connect_ex(path)) != errno.ECONNREFUSED:
             why = "another server answers there" if answer in (0, errno.EAGAIN) else os.strerror(answer)
             raise SocketFileError(path, f"{why}; stop it or choose another path")
-    os.unlink(path)
 
 
 def owner_of(place: Unix) -> tuple[int, int]:

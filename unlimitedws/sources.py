@@ -17,9 +17,10 @@ from unlimitedws.errors import BadValue, ConfigError, UnknownSetting
 
 CONFIG_VARIABLE = "UNLIMITEDWS_CONFIG"
 APP_VARIABLE = "UNLIMITEDWS_APP"
-# Ours, but no settings: the first two are read by the command line, the others when the package is
-# built, where an image may well keep them set.
-OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, APP_VARIABLE, "UNLIMITEDWS_NATIVE", "UNLIMITEDWS_SANITIZE"})
+UPGRADE_VARIABLE = "UNLIMITEDWS_UPGRADE"
+# Ours, but no settings: the first two are read by the command line, the third is what a supervisor leaves to the one after
+# it, the others are read when the package is built, where an image may well keep them set.
+OTHER_VARIABLES = frozenset({CONFIG_VARIABLE, APP_VARIABLE, UPGRADE_VARIABLE, "UNLIMITEDWS_NATIVE", "UNLIMITEDWS_SANITIZE"})
 TEST_PREFIX = "UNLIMITEDWS_TEST_"
 
 BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}

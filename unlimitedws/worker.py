@@ -24,6 +24,7 @@ from unlimitedws.front import Front
 from unlimitedws.gate import Gate
 from unlimitedws.handover.arriving import Arriving
 from unlimitedws.handover.leaving import Leaving
+from unlimitedws.handover.spoken import FORMAT
 from unlimitedws.lifespan import Lifespan
 from unlimitedws.listener import Listening
 from unlimitedws.logs import FloodGuard
@@ -65,6 +66,7 @@ class Worker:
         self.serial = serial
         self._engine_class = load(config.engine)
         self.engine_name: str = self._engine_class.name
+        self.handover = FORMAT
         self._row = row
         self._gate = Gate(config, row, workers=workers)
         self._pressure = None if supervised else Pressure(config)

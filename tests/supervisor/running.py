@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from tests.activated import activated
 
@@ -57,11 +58,14 @@ class Running:
     """`python -m unlimitedws.supervisor app:handlers` (or a launcher script) in a folder of its own.
 
     log: everything it has written.  sockets, names: passed to it as systemd does.  environ: more for its environment.
-    The settings are given as flags: `workers=2` as `--workers 2`."""
+    python: the interpreter.  packages: a folder before all others on its path.  arguments: for Python, instead of the usual ones.
+    stdin: what it can read.  current: a link to make to its folder.  The settings are given as flags: `workers=2` as `--workers 2`."""
 
     def __init__(
         self, folder: Path, *, source: str = ECHO, script: str | None = None, files: dict[str, str] | None = None,
-        sockets: Sequence[socket.socket] = (), names: str = "", environ: dict[str, str] | None = None, **settings: object,
+        sockets: Sequence[socket.socket] = (), names: str = "", environ: dict[str, str] | None = None,
+        python: str | Path = sys.executable, packages: Path = ROOT, arguments: Sequence[str] = (), stdin: str = "",
+        current: Path | None = None, **settings: object,
     ) -> None:  # fmt: skip
         self.folder, self.mark = folder, uuid.uuid4().hex
         self.clients = contextlib.ExitStack()
@@ -69,13 +73,13 @@ class Running:
             (folder / name).write_text(text)
         settings = {"port": 0, "admin_port": 0, "workers": 1, "hang_timeout_s": 0, "control_socket": CONTROL, **settings}
         flags = [part for name, value in settings.items() for part in flag(name, value)]
-        command = [sys.executable, "-m", "unlimitedws.supervisor", "app:handlers", *flags]
+        command = [str(python), *(arguments or ["-m", "unlimitedws.supervisor", "app:handlers", *flags])]
         if script is not None:
             (folder / "launcher.py").write_text(script)
-            command = [sys.executable, "launcher.py"]
+            command = [str(python), "launcher.py"]
         if sockets:
             command = activated(sockets, names, *command[1:])
-        path = f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
+        path = f"{packages}{os.pathsep}{os.environ.get('PYTHONPATH', '')}".rstrip(os.pathsep)
         outside = {name: value for name, value in os.environ.items() if not name.startswith(MANAGED)}
         # A launcher script names no control socket; that of a test is not to be found by others.
         outside["XDG_RUNTIME_DIR"] = str(folder)
@@ -88,10 +92,14 @@ class Running:
             "PYTHONUNBUFFERED": "1",
         }
         self.log_file = folder / f"log.{self.mark}"
-        with self.log_file.open("w") as log:
+        (folder / "stdin").write_text(stdin)
+        if current is not None:
+            current.symlink_to(folder)
+        with self.log_file.open("w") as log, (folder / "stdin").open() as read:
             self.process = subprocess.Popen(
-                command, cwd=folder, env=env, stdout=log, stderr=log, start_new_session=True, pass_fds=[each.fileno() for each in sockets]
-            )
+                command, cwd=folder, env=env, stdin=read, stdout=log, stderr=log, start_new_session=True,
+                pass_fds=[each.fileno() for each in sockets],
+            )  # fmt: skip
 
     @property
     def log(self) -> str:
@@ -197,6 +205,12 @@ class Running:
         url = f"ws://127.0.0.1:{self.port}{path}"
         return self.clients.enter_context(connect(url, open_timeout=10, close_timeout=5))
 
+    def connect_at(self, place: str) -> ClientConnection:
+        """The same at one of its `places`."""
+        if place.startswith("unix:"):
+            return self.clients.enter_context(unix_connect(place.removeprefix("unix:"), open_timeout=10, close_timeout=5))
+        return self.clients.enter_context(connect(f"ws://{place}/", open_timeout=10, close_timeout=5))
+
     def echoes(self) -> bool:
         """Whether a new client gets its echo."""
         with self.connect() as client:
@@ -232,6 +246,14 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+
+def port_free_everywhere() -> int:
+    """A TCP port that can be listened on at every address: one that the kernel chooses may be in use elsewhere by a client's socket."""
+    while True:
+        port = random.randrange(20_000, 32_000)  # below net.ipv4.ip_local_port_range
+        with contextlib.suppress(OSError), socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True):
+            return port
 
 
 def flag(name: str, value: object) -> list[str]:

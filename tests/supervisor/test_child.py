@@ -79,7 +79,7 @@ def test_what_it_said_last_is_heard_though_it_is_dead() -> None:
 
 def test_ready_and_draining_are_told() -> None:
     async def story() -> None:
-        worker = Worker({"ready": {"engine": "native"}}, {"draining": True}, waits=True)
+        worker = Worker({"ready": {"engine": "native", "handover": "1"}}, {"draining": True}, waits=True)
         await worker.child.ready
         assert (worker.child.engine, worker.child.served_s > 0) == ("native", True)
         while not worker.drained:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -15,12 +16,12 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from tests.peer import request
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import ECHO, listening_inodes, until
+from tests.supervisor.running import ECHO, listening_inodes, port_free_everywhere, until
 from unlimitedws.activation import Activation
 from unlimitedws.config import Config
 from unlimitedws.errors import ListenError
 from unlimitedws.listener import TCP_NOTSENT_LOWAT, Listener
-from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
+from unlimitedws.supervisor.listeners import Before, Listeners, listen_for_admin, listen_for_slots
 from unlimitedws.supervisor.notify import Notifier
 from unlimitedws.supervisor.stored import Store
 
@@ -244,6 +245,61 @@ def test_a_new_slot_shares_what_only_others_made(tmp_path: Path, monkeypatch: py
         assert joined(listeners) == 1
         assert listeners.of_slots[1] == listeners.of_slots[0]
         assert not any(listeners.can_end(each) for each in listeners.all)
+
+
+# ---- after an upgrade
+
+
+def left(listeners: Listeners) -> Before:
+    """What another program is told of listeners, with descriptors of its own for them."""
+    packed = json.loads(json.dumps(listeners.pack(None, None)))
+    for each in (*packed["tcp"], *packed["files"]):
+        each["fd"] = os.dup(each["fd"])
+    return Before(packed)
+
+
+def inodes(listeners: Listeners) -> list[list[int]]:
+    return [[os.fstat(listener.sock.fileno()).st_ino for listener in mine] for mine in listeners.of_slots]
+
+
+def test_each_slot_has_the_same_listeners_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with dealt(3, listen="127.0.0.1:0, unix:app.sock, *:0") as before:
+        before.groups[0].leave(before.groups[0].members[0][0])  # as the kernel counts when one leaves: the last takes its place
+        before.groups[0].join(before.all[0].sock, 0)
+        order = [[sock.getsockname()[1] for sock, _ in group.members] for group in before.groups]
+        config = Config(listen="127.0.0.1:0, unix:app.sock, *:0")
+        after = listen_for_slots(config, 3, before=left(before))
+        assert inodes(after) == inodes(before)
+        assert [[slot for _, slot in group.members] for group in after.groups] == [[2, 1, 0], [0, 1, 2]]
+        assert [[sock.getsockname()[1] for sock, _ in group.members] for group in after.groups] == order
+        after.close()
+    assert not (tmp_path / "app.sock").exists()
+
+
+def test_what_is_not_wanted_any_more_ends_and_what_is_new_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with dealt(2, listen="127.0.0.1:0, unix:one.sock") as before:
+        after = listen_for_slots(Config(listen="unix:two.sock, [::1]:0"), 2, before=left(before))
+        assert [str(listener) for listener in after.of_slots[0]] == [f"unix:{tmp_path}/two.sock", str(after.all[-1])]
+        assert not (tmp_path / "one.sock").exists()
+        assert not {inode for mine in inodes(after) for inode in mine} & {inode for mine in inodes(before) for inode in mine}
+        after.close()
+
+
+def test_the_check_of_places_touches_nothing_and_names_what_cannot_be() -> None:
+    port = port_free_everywhere()
+    with dealt(2, port=port) as before, socket.create_server(("127.0.0.1", 0)) as other:
+        found, taken = left(before), other.getsockname()[1]
+        for listen in (f"127.0.0.1:{port}", f"*:{port}", "unix:app.sock"):
+            found.check(Config(listen=listen, admin_port=0))
+        for listen, why in ((f"127.0.0.1:{taken}", "in use"), ("systemd", "restart the service"), ("unix:/nowhere/app.sock", "folder")):
+            with pytest.raises(ListenError, match=why):
+                found.check(Config(listen=listen, admin_port=0))
+        with pytest.raises(ListenError, match="--admin-port"):
+            found.check(Config(port=port, admin_port=taken))
+        for kept in found.tcp:
+            os.close(kept.fd)
 
 
 # ---- the admin endpoint

@@ -77,6 +77,23 @@ print(found == {ours: 6}, programs.wait())
     assert run_script(source) == ["True", "4"]
 
 
+def test_after_an_upgrade_the_children_that_were_the_supervisors_still_are() -> None:
+    source = (
+        BEGIN
+        + """
+ours, programs = os.fork(), None
+if ours == 0:
+    os._exit(6)
+programs = subprocess.Popen(["sh", "-c", "exit 4"])
+reaper = Reaper(found.__setitem__, [ours])
+assert reaper.ours == [ours]
+reap_until(lambda: ours in found)
+print(found == {ours: 6}, programs.wait())
+"""
+    )
+    assert run_script(source) == ["True", "4"]
+
+
 def test_without_a_list_of_children_every_child_is_reaped() -> None:
     source = (
         BEGIN

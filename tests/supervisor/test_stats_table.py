@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+from array import array
 from collections.abc import Iterator
 
 import pytest
 
 from unlimitedws.engine import closes
 from unlimitedws.engine.counters import FIELDS, INDEX, ROW_BYTES
-from unlimitedws.supervisor.stats_table import ROW_ITEMS, StatsTable, rows_for
+from unlimitedws.supervisor.stats_table import COLUMNS, MAGIC, ROW_ITEMS, VERSION, StatsTable, rows_for
 from unlimitedws.wire.closing import Cause
 
 # Forked children end without Python code that another thread could have left in the middle of something.
@@ -122,3 +124,50 @@ def test_a_table_of_another_version_is_refused(table: StatsTable) -> None:
     table.items[1] += 1
     with pytest.raises(RuntimeError, match="another version"):
         StatsTable(table.fd)
+
+
+# ---- after an upgrade
+
+
+def made_by_another_release(columns: list[str], slots: int, rows: int) -> int:
+    """The descriptor of a table with these columns, each cell of which says where it is."""
+    items = (len(columns) + 7) // 8 * 8
+    fd = os.memfd_create("unlimitedws-stats", os.MFD_CLOEXEC)
+    cells = array("q", (MAGIC, VERSION, 12345, items, slots, rows, rows, 0))
+    for row in range(slots + rows):
+        cells.extend(row * 100 + i for i in range(items))
+    os.write(fd, cells.tobytes())
+    return fd
+
+
+def test_a_table_of_the_same_release_is_the_same_table() -> None:
+    before = StatsTable.create(slots=2)
+    row = before.claim()
+    assert row is not None
+    before.row(row)[INDEX["pid"]] = 1
+    after, offset = StatsTable.inherit(os.dup(before.fd), COLUMNS, 2)
+    assert (offset, after.claimed) == (0, {row})
+    after.row(row)[INDEX["messages_in"]] = 7
+    assert before.row(row)[INDEX["messages_in"]] == 7
+    before.close()
+    after.close()
+
+
+def test_of_a_release_with_other_columns_counters_go_on_under_their_names() -> None:
+    columns = ["messages_out", "of_that_release", "messages_in", "connections_open", "pid", "ring_noted", "advised_ns"]
+    fd = made_by_another_release(columns, slots=2, rows=3)
+    theirs = memoryview(mmap.mmap(fd, 0)).cast("q")
+    table, offset = StatsTable.inherit(fd, columns, 2)
+    assert offset == table.rows
+    assert (table.totals(1)[INDEX["messages_in"]], table.totals(1)[INDEX["connections_open"]]) == (102, 0)
+    row = table.row(offset + 1)  # the second of their workers
+    assert [row[INDEX[name]] for name in ("messages_out", "messages_in", "pid", "bytes_in", "ring_noted")] == [300, 302, 304, 0, 0]
+    assert len(row) == len(FIELDS)
+    assert closes.last(row) == []
+    row[INDEX["advised_ns"]] = 9
+    row[INDEX["bytes_in"]] = 9  # what they do not have
+    assert theirs[8 + 8 * 3 : 8 + 8 * 4].tolist() == [300, 301, 302, 303, 304, 305, 9, 307]
+    table.fold(offset + 1, 1)
+    assert table.totals(1)[INDEX["messages_in"]] == 102 + 302
+    assert not table.claimed
+    table.close()

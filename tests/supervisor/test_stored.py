@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import socket
@@ -17,10 +18,10 @@ from tests.supervisor.manager import Manager, managing
 from tests.supervisor.running import Running, until
 from unlimitedws.activation import Activation
 from unlimitedws.config import Config
-from unlimitedws.listener import resolve
+from unlimitedws.listener import Bindable, resolve
 from unlimitedws.supervisor.listeners import Listeners, listen_for_slots
 from unlimitedws.supervisor.notify import Notifier
-from unlimitedws.supervisor.stored import Store, is_at
+from unlimitedws.supervisor.stored import Kept, Store
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_a_second_signal_and_a_stop_leave_the_listeners_open(run: Run, manager: 
 
 def passed(**fds: int) -> Activation:
     activation = Activation({})
-    activation.fds = {fd: name.replace("_", "-") for name, fd in fds.items()}
+    activation.pass_again({fd: name.replace("_", "-") for name, fd in fds.items()})
     return activation
 
 
@@ -169,8 +170,8 @@ def test_names_are_taken_in_the_order_of_their_numbers() -> None:
         store = Store(passed(**dict(reversed(fds.items()))), Notifier(), room=16)
         stack.callback(store.close)
         taken = store.take(resolve(*listeners.all[0].sock.getsockname()), Config())
-        inodes = [os.fstat(sock.fileno()).st_ino for sock in taken]
-        for sock in taken:
+        inodes = [os.fstat(sock.fileno()).st_ino for sock, _ in taken]
+        for sock, _ in taken:
             sock.close()
         assert inodes == [os.fstat(listener.sock.fileno()).st_ino for listener in listeners.all]
         assert store.next_number == 12
@@ -183,13 +184,22 @@ def test_what_is_no_listener_is_forgotten(manager: Manager) -> None:
     assert manager.hear() == "FDSTOREREMOVE=1\nFDNAME=unlimitedws-0"
 
 
-def test_an_address_is_the_same_only_with_the_same_options() -> None:
+def test_a_socket_that_no_second_one_could_join_is_forgotten(manager: Manager) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as plain:  # without SO_REUSEPORT
+        store = Store(passed(unlimitedws_0=os.dup(plain.fileno())), Notifier(manager.address), room=16)
+    assert not store.found
+    assert manager.hear() == "FDSTOREREMOVE=1\nFDNAME=unlimitedws-0"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "*"])
+def test_a_listener_is_at_its_own_address_alone(host: str) -> None:
     with contextlib.ExitStack() as stack:
-        listeners: Listeners = listen_for_slots(Config(port=0), 1)
+        listeners: Listeners = listen_for_slots(Config(host=host, port=0), 1)
         stack.callback(listeners.close)
         ours = listeners.all[0].sock
-        address = resolve(*ours.getsockname())
-        plain = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        assert is_at(ours, address)
-        assert not is_at(plain, address)
-        assert not is_at(plain, resolve(*plain.getsockname()))  # without SO_REUSEPORT no second one could join it
+        kept = Kept(ours.fileno(), Bindable.of(ours))
+        port = ours.getsockname()[1]
+        assert kept.is_at(resolve(host, port))
+        assert not any(kept.is_at(resolve(other, port)) for other in ("127.0.0.1", "::1", "::", "*") if other != host)
+        assert not kept.is_at(resolve(host, 0))
+        assert dataclasses.replace(kept, any_port=True).is_at(resolve(host, 0))

@@ -1,7 +1,7 @@
 """Live connections on their way from one worker to another, over a socket between the two.
 
-`leaving.py` is the side that gives, `arriving.py` the side that takes, `link.py` the socket between them. They stand below the
-worker and know engines only by their contract.
+`leaving.py` is the side that gives, `arriving.py` the side that takes, `link.py` the socket between them, `spoken.py` says whether
+they can. They stand below the worker and know engines only by their contract.
 
 The giver gives in batches: descriptors by SCM_RIGHTS, their rows (`engine.moved`) and the app's own state beside them. Each
 batch is acknowledged, and that is the commit point: before it the giver can go on with them as if nothing had been (the other

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
+import logging
 import os
 import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from unlimitedws.errors import UnlimitedwsError
@@ -18,6 +19,9 @@ from unlimitedws.supervisor import failure
 from unlimitedws.supervisor.channel import Channel, Message
 from unlimitedws.supervisor.ending import ProcessGone, describe
 from unlimitedws.supervisor.order import Order
+from unlimitedws.wire.closing import SERVICE_RESTART
+
+log = logging.getLogger("unlimitedws.supervisor")
 
 STATUS_WAIT_S = 1.0
 """How long the template may take to report how a worker ended, before nobody can."""
@@ -29,6 +33,10 @@ GIVE_S = 120.0
 """How long it may take to give connections: a million of them take some fifteen seconds."""
 
 
+FACTS = ("state", "engine", "handover", "status", "doom", "started_at", "ready_at", "questions")
+"""What an upgrade passes on as it is. Times are of CLOCK_MONOTONIC, which all processes of a machine share."""
+
+
 class Child:
     """A worker process from its order to its end.
 
@@ -36,6 +44,7 @@ class Child:
     ended: done when it is gone and nothing is left to be heard of it.
     state: starting, ready or draining.  status: how it ended, None while unknown.
     doom: why we ended it, where we did.  on_draining: called when it accepts no more.
+    handover: what it can hand its connections over to (`handover.FORMAT`).
     handed_over: done when it has given its connections to its successor, or is gone; None while nobody asked it."""
 
     def __init__(self, order: Order, channel: Channel, on_draining: Callable[[Child], None]) -> None:
@@ -45,14 +54,14 @@ class Child:
         self.ended: asyncio.Future[None] = self.loop.create_future()
         self.handed_over: asyncio.Future[bool] | None = None
         self.state = "starting"
-        self.engine = ""
+        self.engine = self.handover = ""
         self.pid, self.pidfd = 0, -1
         self.status: int | None = None
         self.doom = ""
         self.is_dead = False
         self.started_at = time.monotonic()
         self.asked: dict[int, asyncio.Future[Message]] = {}
-        self.questions = itertools.count(1)
+        self.questions = 0
         self.ready_at: float | None = None
 
     def watch(self, pid: int, pidfd: int) -> None:
@@ -61,6 +70,33 @@ class Child:
         self.channel.setblocking(False)
         self.loop.add_reader(self.channel.fileno(), self.hear)
         self.loop.add_reader(pidfd, self.dead)
+
+    def pack(self) -> Message:
+        """Everything about it for the supervisor after an upgrade, which has the same descriptors."""
+        return {
+            "order": asdict(self.order),
+            "pid": self.pid,
+            "inherited": {"pidfd": self.pidfd, "channel": self.channel.fileno()},
+            "facts": {name: getattr(self, name) for name in FACTS},
+            "handed_over": None if self.handed_over is None else self.handed_over.result() if self.handed_over.done() else "pending",
+        }
+
+    @classmethod
+    def adopt(cls, packed: Message, on_draining: Callable[[Child], None]) -> Child:
+        """The same worker, watched by this process from now on. One that is still in its start comes as one whose start failed."""
+        inherited = packed["inherited"]
+        child = cls(Order.unpack({"spawn": packed["order"]}), Channel.adopt(inherited["channel"]), on_draining)
+        vars(child).update(packed["facts"])
+        if packed["handed_over"] is not None:
+            child.handed_over = child.loop.create_future()
+            if packed["handed_over"] != "pending":
+                child.handed_over.set_result(packed["handed_over"])
+        if child.state == "starting":
+            child.fail(ProcessGone("the supervisor was replaced while it started"))
+        else:
+            child.ready.set_result(None)
+        child.watch(packed["pid"], inherited["pidfd"])
+        return child
 
     @property
     def served_s(self) -> float:
@@ -73,7 +109,11 @@ class Child:
         return f"worker {self.pid} of slot {self.order.slot} {why}"
 
     def hand_over_to(self, successor: Child) -> None:
-        """Gives all connections that can move to `successor`, and stops then."""
+        """Gives all connections that can move to `successor`, and stops then; where the two speak differently, it drains."""
+        if self.handover != successor.handover:
+            log.warning("worker %d closes its connections: it is of another release than worker %d", self.pid, successor.pid)
+            self.stop(SERVICE_RESTART, "server is restarting")
+            return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.handed_over = self.loop.create_future()
         with ours, theirs:
@@ -108,7 +148,10 @@ class Child:
         """Has it give `count` of its connections, or all, to another worker that serves; how many have moved.
 
         Both go on serving. What cannot move stays, and so does what has no room there, or was not taken over when `to` died. 0 where
-        this one dies: whom `to` had taken over by then lives on there. accepting: False: it accepts no more from now on."""
+        this one dies: whom `to` had taken over by then lives on there; and where it is of a release that hands over in another
+        way. accepting: False: it accepts no more from now on."""
+        if self.handover != to.handover:
+            return 0
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours, theirs:
             if not to.channel.send({"take_over": True}, [theirs.fileno()]):
@@ -131,7 +174,8 @@ class Child:
 
     def question(self, question: Message, fds: Sequence[int] = ()) -> tuple[int, asyncio.Future[Message]]:
         """Asks; who does so deletes it from `asked` at the end."""
-        number = next(self.questions)
+        self.questions += 1
+        number = self.questions
         self.asked[number] = answer = self.loop.create_future()
         self.channel.send({"ask": number, **question}, fds)
         return number, answer
@@ -160,8 +204,9 @@ class Child:
     def handle(self, message: Message) -> None:
         if "ready" in message:
             self.state, self.ready_at = "ready", time.monotonic()
-            self.engine = message["ready"]["engine"]
-            self.ready.set_result(None)
+            self.engine, self.handover = message["ready"]["engine"], message["ready"]["handover"]
+            if not self.ready.done():
+                self.ready.set_result(None)
         elif "failed" in message:
             self.fail(failure.unpack(message["failed"]))
         elif "draining" in message:

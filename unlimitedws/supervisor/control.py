@@ -25,6 +25,7 @@ from unlimitedws.controlfile import AUTO, place_of
 from unlimitedws.errors import SocketFileError
 from unlimitedws.place import PATH_BYTES, Unix
 from unlimitedws.socketfile import UnixListener, listen_unix
+from unlimitedws.supervisor.stored import KeptFile
 
 log = logging.getLogger("unlimitedws.supervisor")
 
@@ -119,26 +120,38 @@ def tell(writer: asyncio.StreamWriter, message: Message) -> None:
         writer.write(json.dumps(message).encode() + b"\n")
 
 
-def listen_for_control(config: Config, port: int | None) -> UnixListener | None:
+def listen_for_control(config: Config, port: int | None, before: KeptFile | None = None) -> UnixListener | None:
     """The control socket's listener; None where it is switched off, or where `auto` finds no place, which is logged.
 
-    port: the server's first TCP port. Raises SocketFileError for a path that was given."""
+    port: the server's first TCP port.  before: the listener of the supervisor before an upgrade; ended where another place is
+    wanted. Raises SocketFileError for a path that was given."""
+    listener = None
+    try:
+        listener = listener_of(config, port, before)
+    finally:
+        if before is not None and (listener is None or listener.sock.fileno() != before.fd):
+            before.end()
+    return listener
+
+
+def listener_of(config: Config, port: int | None, before: KeptFile | None) -> UnixListener | None:
     if not config.control_socket:
         return None
     if config.control_socket != AUTO:
         try:
-            return listen_at(config.control_socket, config)
+            return listen_at(config.control_socket, config, before)
         except SocketFileError as error:
             raise SocketFileError(error.path, f"{error.why} (control_socket)") from None
     try:
-        return listen_at(str(place_of(AUTO, port, os.environ, os.geteuid())), config)
+        return listen_at(str(place_of(AUTO, port, os.environ, os.geteuid())), config, before)
     except (SocketFileError, OSError) as error:
         log.warning("`unlimitedws ctl` will not reach this server: %s; set control_socket to another path", error)
         return None
 
 
-def listen_at(path: str, config: Config) -> UnixListener:
+def listen_at(path: str, config: Config, before: KeptFile | None) -> UnixListener:
     """Raises SocketFileError."""
     if len(os.fsencode(path)) > PATH_BYTES:
         raise SocketFileError(path, f"a Unix socket's path has {PATH_BYTES} bytes at most")
-    return listen_unix(Unix(path, MODE), config)
+    kept = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, before.fd) if before is not None and before.is_at(path) else None
+    return listen_unix(Unix(path, MODE), config, kept)

@@ -35,6 +35,7 @@ SERVER = {
     "ready": About("", "whether a worker serves, and the server is not stopping; see /readyz"),
     "restarts": About("processes", "dead workers that were replaced; a reload does not count"),
     "reloads": About("reloads", "times the code was reloaded"),
+    "upgrades": About("upgrades", "times the supervisor was replaced by a new one; everything else counts on"),
     "pressure.memory_used": About(
         "ratio", "part of the memory (of the machine, or its cgroup's limit) in use; 0 where no setting asks for it"
     ),

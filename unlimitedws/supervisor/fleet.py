@@ -50,17 +50,19 @@ class Fleet:
     slots: in the order of their numbers, from 0 on.  former: those that were removed, which come after these: what they
     counted stays.  workers: how many share the limits of the server.  leaving: the server is stopping, or about to.
     notifier: what systemd is told of reloads.  kept: descriptors of the embedding program.  failed(error): a defect of
-    ours; the server has to end."""
+    ours; the server has to end.  table: that of the supervisor before an upgrade.  importing: held while a template starts.
+    spawning: workers that a template was asked for, and that are not known yet.  upgrades: how often the supervisor was
+    replaced."""
 
     def __init__(
         self, given: Given, config: Config, listeners: Listeners, *,
-        kept: frozenset[int], failed: Callable[[BaseException], None], notifier: Notifier | None = None,
+        kept: frozenset[int], failed: Callable[[BaseException], None], notifier: Notifier | None = None, table: StatsTable | None = None,
     ) -> None:  # fmt: skip
         self.given, self.config, self.listeners, self.kept = given, config, listeners, kept
         self.notifier = notifier or Notifier()
         self.loop = asyncio.get_running_loop()
         self.workers = len(listeners.of_slots)
-        self.table = StatsTable.create(max(self.workers, MOST_WORKERS))
+        self.table = table or StatsTable.create(max(self.workers, MOST_WORKERS))
         self.slots = [Slot(number, mine, config) for number, mine in enumerate(listeners.of_slots)]
         self.former: list[Slot] = []
         self.steering = Steering(listeners.groups)
@@ -70,7 +72,8 @@ class Fleet:
         self.generation: Generation | None = None
         self.template_backoff = Backoff(config.restart_backoff_s)
         self.has_generation = asyncio.Event()
-        self.serial = 0
+        self.importing = asyncio.Lock()
+        self.serial = self.spawning = self.upgrades = 0
         self.was_ready = False
         self.leaving = False
         self.stopping = asyncio.Event()
@@ -95,6 +98,20 @@ class Fleet:
         if not self.stopping.is_set():
             self.tasks.start(self.reloader.run())
 
+    def resume(self, workers: int) -> None:
+        """Goes on after an upgrade: slots without a worker get one, and all of them a fresh one, as in a reload; then there are
+        so many."""
+        self.was_ready = True
+        if self.generation is None:
+            self.tasks.start(self.renew(0.0))
+        for slot in self.slots:
+            if slot.current is None:
+                self.tasks.start(self.fill(slot))
+        self.tasks.start(self.reloader.run())
+        self.reloader.begin()
+        if workers != len(self.slots):
+            self.scaler.ask(workers)
+
     async def new_generation(self) -> Generation:
         """A template that is ready to fork workers. Raises AppError, EngineUnavailable or ProcessGone."""
         generation = await self.start_template(imports=True)
@@ -116,12 +133,13 @@ class Fleet:
         generation = Generation(self.given, self.config, kept=self.kept, imports=imports, on_exit=self.exited, on_lost=self.lost)
         if self.stopping.is_set():
             raise ProcessGone("the server is stopping")
-        self.generations.add(generation)
-        try:
-            await generation.start()
-        except OSError:  # not even forked
-            self.generations.discard(generation)
-            raise
+        async with self.importing:
+            self.generations.add(generation)
+            try:
+                await generation.start()
+            except OSError:  # not even forked
+                self.generations.discard(generation)
+                raise
         return generation
 
     def use(self, generation: Generation) -> None:
@@ -168,6 +186,7 @@ class Fleet:
         spoken = tuple((listener.proxied, listener.tls) for listener in given)
         order = Order(self.serial, slot.number, row, spoken, self.workers)
         child = Child(order, ours, lambda child: self.draining(slot, child))
+        self.spawning += 1
         try:
             listeners = [listener.sock.fileno() for listener in given]
             pid, pidfd = await generation.spawn(order, [*listeners, theirs.fileno(), self.table.fd])
@@ -178,9 +197,9 @@ class Fleet:
             raise
         finally:
             theirs.close()
-        self.children[child.order.serial] = child
-        child.ended.add_done_callback(lambda _: self.buried(slot, child))
+            self.spawning -= 1
         child.watch(pid, pidfd)
+        self.follow(slot, child)
         self.catch_up(child, slot, given)
         self.advise()
         if self.stopping.is_set():
@@ -195,6 +214,11 @@ class Fleet:
         if self.leaving:
             child.leave()
         return child
+
+    def follow(self, slot: Slot, child: Child) -> None:
+        """A worker of the slot is there, and is told of when it ends."""
+        self.children[child.order.serial] = child
+        child.ended.add_done_callback(lambda _: self.buried(slot, child))
 
     def catch_up(self, child: Child, slot: Slot, given: Sequence[Listener]) -> None:
         """Tells a worker what has changed while it was forked."""
@@ -213,14 +237,17 @@ class Fleet:
         self.steer()
         log.debug("worker %d serves slot %d", child.pid, slot.number)
         if before is not None:
-            self.see_off(before, self.config.handover_timeout_s + STOP_GRACE_S)
+            self.see_off(before)
         for retired in slot.retired:
             # One that has tried before, too: its successor died, and it still has what that did not take over.
             if retired is before or (retired.handed_over is not None and retired.handed_over.done() and not retired.handed_over.result()):
                 retired.hand_over_to(child)
 
-    def see_off(self, child: Child, allowed_s: float) -> None:
-        """It is on its way out: after so long it is told to stop whatever it does, and killed where it does not."""
+    def see_off(self, child: Child, allowed_s: float | None = None) -> None:
+        """It is on its way out: after so long (None: time for a handover) it is told to stop whatever it does, and killed where
+        it does not."""
+        if allowed_s is None:
+            allowed_s = self.config.handover_timeout_s + STOP_GRACE_S
         self.loop.call_later(allowed_s, child.stop, SERVICE_RESTART, "server is restarting")
         self.loop.call_later(allowed_s + self.config.stop_timeout_s + STOP_GRACE_S, child.kill, "it did not stop in time")
 

@@ -38,7 +38,9 @@ def run(child: Callable[[], NoReturn], mask: Iterable[int]) -> NoReturn:
     try:
         gc.freeze()
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU):
+        for number in (
+            signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU
+        ):  # fmt: skip
             signal.signal(number, signal.SIG_DFL)
         asyncio._set_running_loop(None)
         asyncio.set_event_loop(None)

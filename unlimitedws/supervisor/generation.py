@@ -25,6 +25,10 @@ SPAWN_S = 10.0
 """How long a fork may take. Of a process with 10 GB it takes about 0.1 s."""
 
 
+FACTS = ("imports", "engine", "why_not_native", "threads", "files", "ready_at")
+"""What an upgrade passes on as it is."""
+
+
 class Generation:
     """A template process: started once, asked for workers, and let go.
 
@@ -64,6 +68,21 @@ class Generation:
             await self.ready
         finally:
             slow.cancel()
+
+    def pack(self) -> Message:
+        """Everything about it for the supervisor after an upgrade, which has the same descriptors. Only once it is ready."""
+        return {
+            "pid": self.pid,
+            "inherited": {"channel": self.channel.fileno()},
+            "facts": {name: getattr(self, name) for name in FACTS},
+        }
+
+    def adopt(self, packed: Message) -> None:
+        """Is the template that another supervisor has started, in this process."""
+        self.pid, self.channel = packed["pid"], Channel.adopt(packed["inherited"]["channel"])
+        vars(self).update(packed["facts"])
+        self.ready.set_result(None)
+        self.loop.add_reader(self.channel.fileno(), self.hear)
 
     async def fork(self, child: Callable[[], NoReturn]) -> int:
         # From a callback of the loop and not from this coroutine: in the child no task is under way then,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from unlimitedws.cost import KERNEL_BYTES
 from unlimitedws.engine import counters
 from unlimitedws.supervisor.report import Document, Report, add, columns, resources
+from unlimitedws.supervisor.stats_table import COLUMNS
 
 KEEP_S = 1800.0
 
@@ -40,6 +41,15 @@ class History:
         samples = report.sample()
         row = add(report.sums(report.children()).values())[: -len(counters.RING)]
         self.looks.append(Look(time.time(), report.uptime_s, report.fleet.restarts, resources(samples.values()), tuple(row)))
+
+    def pack(self) -> Document:
+        """The looks, for the supervisor after an upgrade."""
+        return {"columns": COLUMNS, "looks": list(self.looks)}
+
+    def resume(self, packed: Document) -> None:
+        """Goes on with them, unless a release in between counts other things."""
+        if packed["columns"] == COLUMNS:
+            self.looks.extend(Look(time, uptime_s, restarts, used, tuple(row)) for time, uptime_s, restarts, used, row in packed["looks"])
 
     def document(self) -> Document:
         """The looks, the earliest first, in the words of /stats."""

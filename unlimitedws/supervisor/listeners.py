@@ -15,16 +15,20 @@ import os
 import select
 import socket
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 
+from unlimitedws import socketfile
 from unlimitedws.activation import ActivatedListener, passed
 from unlimitedws.config import Config
-from unlimitedws.errors import ListenError
+from unlimitedws.controlfile import AUTO
+from unlimitedws.errors import ActivationError, ListenError
 from unlimitedws.listener import Bindable, Listener, bound_at, listen_at, prepare, resolve, tcp_listener, wanted
-from unlimitedws.place import Place, Systemd, Tcp, Unix
-from unlimitedws.socketfile import listen_unix
+from unlimitedws.place import Systemd, Tcp, Unix
+from unlimitedws.socketfile import UnixListener, listen_unix
+from unlimitedws.supervisor.channel import Message
 from unlimitedws.supervisor.notify import Notifier
 from unlimitedws.supervisor.steering import Group, turn_away
-from unlimitedws.supervisor.stored import Store, StoredListener
+from unlimitedws.supervisor.stored import Kept, KeptFile, Store, StoredListener, ports_of
 
 
 class Listeners:
@@ -62,11 +66,12 @@ class Listeners:
         for number, mine in enumerate(self.of_slots):
             mine += made[number::slots] if len(made) >= slots else [made[number % len(made)]]
 
-    def deal_steered(self, made: Sequence[Listener]) -> None:
-        """The same for sockets of one address that nobody else has, in the order of listen()."""
-        self.deal(made)
-        slots = len(self.of_slots)
-        self.groups.append(Group((listener.sock, number % slots) for number, listener in enumerate(made)))
+    def deal_steered(self, made: Sequence[tuple[Listener, int]]) -> None:
+        """Adds sockets of one address that nobody else has, each with the number of its slot, in the order of listen()."""
+        for listener, slot in made:
+            self.all.append(listener)
+            self.of_slots[slot].append(listener)
+        self.groups.append(Group((listener.sock, slot) for listener, slot in made))
 
     @property
     def ending(self) -> list[Listener]:
@@ -113,10 +118,12 @@ class Listeners:
         kind = type(model)
         if kind is StoredListener:
             if self.store.has_room(1, str(model)):
-                self.store.keep(sock)
+                self.store.keep([sock])
             else:
                 kind = Listener
-        return kind(sock, proxied=model.proxied, tls=model.tls)
+        listener = kind(sock, proxied=model.proxied, tls=model.tls)
+        listener.any_port = model.any_port
+        return listener
 
     def of(self, sock: socket.socket) -> Listener:
         return next(listener for listener in self.all if listener.sock is sock)
@@ -159,6 +166,28 @@ class Listeners:
         for listener in self.all:
             listener.close()
 
+    def pack(self, admin: Kept | None, control: KeptFile | None) -> Message:
+        """What the supervisor after an upgrade needs to know of them, and of those of the admin port and the control socket; it has
+        the same descriptors."""
+        listeners = {listener.sock: listener for listener in self.all}
+        names = self.store.names
+        # In the kernel's order, by which a group counts its members.
+        tcp = [
+            Kept(sock.fileno(), Bindable.of(sock), names.get(sock.fileno(), ""), slot, listeners[sock].any_port)
+            for group in self.groups for sock, slot in group.members
+        ]  # fmt: skip
+        files = [KeptFile.of(each) for each in self.all if isinstance(each, UnixListener)]
+        fds = [each.fd for each in (*tcp, *files, admin, control) if each is not None]
+        return {
+            "inherited": [*fds, *passed().named],
+            "admin": admin and asdict(admin),
+            "control": control and asdict(control),
+            "tcp": [asdict(each) for each in tcp],
+            "files": [asdict(each) for each in files],
+            "passed": list(passed().named.items()),
+            "next_number": self.store.next_number,
+        }
+
 
 def has_waiting(listeners: Iterable[Listener]) -> bool:
     """Whether a client waits in one of these queues."""
@@ -175,82 +204,145 @@ def turn_away_from(listeners: Iterable[Listener]) -> None:
             turn_away(listener.sock)
 
 
-def listen_for_slots(config: Config, slots: int, notifier: Notifier | None = None) -> Listeners:
+class Before:
+    """The listeners of the supervisor before an upgrade, as it has packed them."""
+
+    def __init__(self, packed: Message) -> None:
+        self.tcp = [Kept.unpack(each) for each in packed["tcp"]]
+        self.files = [KeptFile.unpack(each) for each in packed["files"]]
+        self.passed: dict[int, str] = dict(packed["passed"])
+        self.next_number: int = packed["next_number"]
+        self.admin = Kept.unpack(packed["admin"]) if packed["admin"] else None
+        self.control = KeptFile.unpack(packed["control"]) if packed["control"] else None
+
+    def give_to(self, store: Store) -> None:
+        passed().pass_again(self.passed)
+        store.inherit(self.tcp, self.files, self.next_number)
+
+    def check(self, config: Config) -> None:
+        """Raises ListenError where a place that is not listened on yet cannot be. Touches nothing that is in use."""
+        for place in wanted(config):
+            if isinstance(place, Unix):
+                if not any(kept.is_at(place.path) for kept in self.files):
+                    socketfile.probe(place)
+            elif isinstance(place, Systemd):
+                if not any(place.name in ("", name) for name in self.passed.values()):
+                    raise ActivationError("systemd has passed no such socket at the start: restart the service")
+            else:
+                address = resolve(place.host, place.port)
+                if place.port and not any(kept.is_at(address) for kept in self.tcp):
+                    probe(address, place, config, is_ours=place.port in ports_of(self.tcp))
+        self.check_for_operators(config)
+
+    def check_for_operators(self, config: Config) -> None:
+        """The same of the control socket and the admin port."""
+        control = config.control_socket
+        if control not in ("", AUTO) and not (self.control and self.control.is_at(control)):
+            socketfile.probe(Unix(control))
+        with naming_admin_flags():
+            admin = admin_address(config)
+            is_ours = self.admin is not None and self.admin.port == config.admin_port  # it ends before the next one begins
+            if admin is not None and config.admin_port and not is_ours:
+                probe(admin, Tcp(config.admin_host, config.admin_port), config)
+
+
+def listen_for_slots(config: Config, slots: int, notifier: Notifier | None = None, before: Before | None = None) -> Listeners:
     """Listens wherever the settings say, on what systemd has kept of the last start before all. May block in the resolver.
 
+    before: what the supervisor before an upgrade listened on: what is still wanted goes on.
     Raises ListenError, also where another server of this user has the port; nothing is left open then."""
     store = Store.of(os.environ, passed(), notifier or Notifier())
+    if before is not None:
+        before.give_to(store)
     listeners = Listeners(config, slots, store)
     with contextlib.ExitStack() as stack:
         stack.callback(listeners.close)
         stack.callback(store.close)
         for place in wanted(config):
-            for made in listeners_of(place, config, slots, store):
-                if isinstance(place, Tcp):
-                    listeners.deal_steered(made)
-                else:
+            if isinstance(place, Tcp):
+                listeners.deal_steered(tcp_listeners(place, config, slots, store))
+            else:
+                for made in shared_listeners(place, config, store):
                     listeners.deal(made)
         stack.pop_all()
     store.close()
     return listeners
 
 
-def listeners_of(place: Place, config: Config, slots: int, store: Store) -> Iterator[Sequence[Listener]]:
+def shared_listeners(place: Unix | Systemd, config: Config, store: Store) -> Iterator[Sequence[Listener]]:
     """The listeners of one place, in groups of one address. Raises ListenError."""
     if isinstance(place, Unix):
-        yield [listen_unix(place, config)]
-    elif isinstance(place, Systemd):
-        groups: dict[str, list[ActivatedListener]] = {}
-        for listener in passed().listeners(place, config):
-            groups.setdefault(str(listener), []).append(listener)
-        yield from groups.values()
-    else:
-        yield tcp_listeners(place, config, slots, store)
+        yield [listen_unix(place, config, store.take_file(place.path))]
+        return
+    groups: dict[str, list[ActivatedListener]] = {}
+    for listener in passed().listeners(place, config):
+        groups.setdefault(str(listener), []).append(listener)
+    yield from groups.values()
 
 
-def tcp_listeners(place: Tcp, config: Config, slots: int, store: Store) -> list[Listener]:
-    """One SO_REUSEPORT socket for each slot; with port 0 all on the same free port. Raises ListenError.
+def tcp_listeners(place: Tcp, config: Config, slots: int, store: Store) -> list[tuple[Listener, int]]:
+    """One SO_REUSEPORT socket for each slot, with its number; with port 0 all on the same free port. Raises ListenError.
 
     The first of them are those that were kept of the last start, so that nobody who waits there is lost; more than
     there are slots where there were more before."""
     address = resolve(place.host, place.port)
-    socks = store.take(address, config) if place.port else []
-    kept = len(socks)
-    if place.port and not kept:
-        probe(address, place, config)
+    kept = store.take(address, config)
+    if kept:
+        address = Bindable.of(kept[0][0])
+    elif place.port:
+        probe(address, place, config, is_ours=place.port in store.ports)
+    dealt = [(sock, number % slots if slot is None else slot % slots) for number, (sock, slot) in enumerate(kept)]
     with contextlib.ExitStack() as stack:
-        for sock in socks:
+        for sock, _ in dealt:
             stack.enter_context(sock)
-        for _ in range(kept, slots):
-            socks.append(stack.enter_context(listen_at(address, place.host, place.port, config=config, reuse_port=True)))
-            address = address._replace(sockaddr=socks[0].getsockname())
+        for slot in sorted(set(range(slots)) - {slot for _, slot in dealt}):
+            sock = stack.enter_context(listen_at(address, place.host, place.port, config=config, reuse_port=True))
+            dealt.append((sock, slot))
+            address = Bindable.of(sock)
         stack.pop_all()
     # A port that the kernel chose is another one at the next start.
-    is_stored = bool(place.port) and store.has_room(len(socks), str(place))
-    for sock in socks[kept:] if is_stored else ():
-        store.keep(sock)
-    return [tcp_listener(place, sock, config, StoredListener if is_stored else Listener) for sock in socks]
+    is_stored = bool(place.port) and store.has_room(len(dealt), str(place))
+    if is_stored:
+        store.keep([sock for sock, _ in dealt])
+    kind = StoredListener if is_stored else Listener
+    return [(tcp_listener(place, sock, config, kind), slot) for sock, slot in dealt]
 
 
-def probe(address: Bindable, place: Tcp, config: Config) -> None:
+def probe(address: Bindable, place: Tcp, config: Config, *, is_ours: bool = False) -> None:
     """Raises ListenError where somebody listens on the address already.
 
     Bound without SO_REUSEPORT: with it the kernel lets every process of one user share a port, and two
-    servers started by mistake would each get half of the clients."""
+    servers started by mistake would each get half of the clients. is_ours: the port is this server's on
+    another address, which would be in the way."""
     try:
         with socket.socket(address.family, socket.SOCK_STREAM) as sock:
-            prepare(sock, config, reuse_port=False, dual=address.dual)
+            prepare(sock, config, reuse_port=is_ours, dual=address.dual)
             sock.bind(address.sockaddr)
     except OSError as error:
         raise ListenError(place.host, place.port, error) from None
 
 
-def listen_for_admin(config: Config) -> socket.socket | None:
-    """The admin endpoint's listener; None where it is switched off. Raises ListenError, which names its flags."""
-    if config.admin_port < 0:
-        return None
+def listen_for_admin(config: Config, before: Kept | None = None) -> socket.socket | None:
+    """The admin endpoint's listener; None where it is switched off. Raises ListenError, which names its flags.
+
+    before: that of the supervisor before an upgrade; closed where another address is wanted."""
+    kept = None if before is None else socket.socket(before.address.family, socket.SOCK_STREAM, 0, before.fd)
+    with naming_admin_flags():
+        address = admin_address(config)
+        if kept is not None and before is not None:
+            if address is not None and before.is_at(address):
+                return kept
+            kept.close()
+        return None if address is None else listen_at(address, config.admin_host, config.admin_port, config=config)
+
+
+def admin_address(config: Config) -> Bindable | None:
+    return None if config.admin_port < 0 else resolve(config.admin_host, config.admin_port)
+
+
+@contextlib.contextmanager
+def naming_admin_flags() -> Iterator[None]:
     try:
-        address = resolve(config.admin_host, config.admin_port)
-        return listen_at(address, config.admin_host, config.admin_port, config=config)
+        yield
     except ListenError as error:
         raise ListenError(error.host, error.port, error.error, flags="--admin-") from None

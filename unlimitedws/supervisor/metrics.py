@@ -66,6 +66,7 @@ BUILD = Family("build", "info", "", "what runs")
 READY = Family("ready", "gauge", "", "1: at least one worker serves, and the server is not stopping")
 STARTED = Family("start_time_seconds", "gauge", "seconds", "when the supervisor started, since the epoch")
 RELOADS = Family("reloads", "counter", "", "times the code was reloaded")
+UPGRADES = Family("upgrades", "counter", "", "times the supervisor was replaced by a new one")
 SUPERVISOR_CPU = Family("supervisor_cpu_seconds", "counter", "seconds", "CPU time that the supervisor has used")
 ROOM = Family("connections_room", "gauge", "", "estimate: room for so many more idle connections")
 KERNEL = Family("kernel_memory_bytes", "gauge", "bytes", "estimate: memory of the kernel for the sockets of open connections")
@@ -77,7 +78,7 @@ RESIDENT = Family("resident_memory_bytes", "gauge", "bytes", "resident memory (R
 PROPORTIONAL = Family("proportional_memory_bytes", "gauge", "bytes", "memory with shared pages divided among their users (PSS)")
 DESCRIPTORS = Family("open_descriptors", "gauge", "", "descriptors that the processes of a role have open")
 
-OF_SERVER = (BUILD, READY, STARTED, RELOADS, SUPERVISOR_CPU, ROOM, KERNEL, MEMORY_USED, MEMORY_STALLED)
+OF_SERVER = (BUILD, READY, STARTED, RELOADS, UPGRADES, SUPERVISOR_CPU, ROOM, KERNEL, MEMORY_USED, MEMORY_STALLED)
 OF_SLOTS = (WORKER_READY, RESTARTS)
 OF_ROLES = (RESIDENT, PROPORTIONAL, DESCRIPTORS)
 

@@ -2,7 +2,7 @@
 
 It holds exactly its slot's listeners, its channel to the supervisor and the stats table. What it tells:
 
-    {"ready": {"engine": ...}}   on_start is done, it accepts
+    {"ready": {"engine": ..., "handover": ...}}   on_start is done, it accepts; what it can hand its connections over to
     {"failed": error}            on_start raised (or the app could not be imported here); the process ends
     {"draining": true}           it accepts no more
     {"handed_over": done}        after "hand_over": false where the other worker was lost, and another will be named
@@ -88,7 +88,7 @@ def main(order: Order, load: Callable[[], App], config: Config, *, listeners: Se
     """Runs one worker in a process just forked. The descriptors are this process's own.
 
     load: gives the app; where it imports it, its errors are reported like those of on_start."""
-    forking.shrug(signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+    forking.shrug(signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
     faulthandler.register(DUMP_SIGNAL, file=2, all_threads=True, chain=False)
     stats = StatsTable(table)
     row = stats.row(order.row)
@@ -141,7 +141,7 @@ class WorkerProcess:
         if not await self.unless_stopped(start):
             return 0
         self.row[INDEX["state"]] = READY
-        self.channel.send({"ready": {"engine": worker.engine_name}})
+        self.channel.send({"ready": {"engine": worker.engine_name, "handover": worker.handover}})
         await self.stopping.wait()
         stop = asyncio.ensure_future(worker.stop(self.close_code, self.close_reason))
         await asyncio.sleep(0)  # its first step: it accepts no more

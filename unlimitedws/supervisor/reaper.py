@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -37,11 +37,17 @@ def children(tasks: Path = TASKS) -> set[int] | None:
 class Reaper:
     """Waits for every dead child but the embedding program's own; tells `found(pid, status)` of each.
 
-    status: as `os.waitstatus_to_exitcode` gives it, negative for a signal."""
+    status: as `os.waitstatus_to_exitcode` gives it, negative for a signal.  ours: children that were the supervisor's
+    before an upgrade, in the same process."""
 
-    def __init__(self, found: Callable[[int, int], None]) -> None:
+    def __init__(self, found: Callable[[int, int], None], ours: Iterable[int] = ()) -> None:
         self.found = found
-        self.not_ours = children() or set()
+        self.not_ours = (children() or set()) - set(ours)
+
+    @property
+    def ours(self) -> list[int]:
+        """The children that are waited for here."""
+        return sorted((children() or set()) - self.not_ours)
 
     def reap(self) -> None:
         """Call on SIGCHLD: one signal may stand for many children."""

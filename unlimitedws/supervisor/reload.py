@@ -17,7 +17,7 @@ log = logging.getLogger("unlimitedws.supervisor")
 
 Outcome = asyncio.Future[str]
 
-ITS_OWN_PROGRAM = "the program itself imported the app, so restart the program to get fresh code"
+ITS_OWN_PROGRAM = "the program itself imported the app; to get fresh code, upgrade (SIGUSR2), which starts the program again"
 STOPPING = "the server is stopping"
 
 
@@ -49,6 +49,10 @@ class Reloader:
             self.fleet.notifier.ready()
             log.warning("no reload: %s", ITS_OWN_PROGRAM)
             return known(ITS_OWN_PROGRAM)
+        return self.begin()
+
+    def begin(self) -> Outcome:
+        """The same whatever brought the fresh code: this program itself may be fresh."""
         if self.fleet.stopping.is_set():
             return known(STOPPING)
         self.asked.set()
@@ -73,7 +77,8 @@ class Reloader:
     async def reload(self) -> str:
         """Why it came to nothing, or not to its end; "": all is done."""
         fleet = self.fleet
-        log.info("reloading %s", fleet.given)
+        app = fleet.given if isinstance(fleet.given, str) else "the app"
+        log.info("reloading %s", app)
         try:
             fresh = await fleet.new_generation()
         except START_FAILURES as error:
@@ -88,7 +93,7 @@ class Reloader:
             if not await self.replace_in_the_end(slot, fresh):
                 return f"slot {slot.number} went on with the code it had until the next reload was asked for"
         self.count += 1
-        log.info("reloaded %s", fleet.given)
+        log.info("reloaded %s", app)
         return ""
 
     async def renew(self, slot: Slot) -> bool:

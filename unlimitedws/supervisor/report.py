@@ -90,6 +90,13 @@ class Report:
         self.started_at = time.monotonic()
         self.started = time.time()
 
+    def pack(self) -> Document:
+        """What the supervisor after an upgrade goes on counting from."""
+        return {"started_at": self.started_at, "started": self.started}
+
+    def resume(self, packed: Document) -> None:
+        self.started_at, self.started = packed["started_at"], packed["started"]
+
     @property
     def is_ready(self) -> bool:
         """Whether at least one worker serves, and will go on doing so."""
@@ -141,6 +148,7 @@ class Report:
             "ready": self.is_ready,
             "restarts": fleet.restarts,
             "reloads": fleet.reloader.count,
+            "upgrades": fleet.upgrades,
             "pressure": pressure(fleet.pressure),
             "room": self.room(samples)._asdict(),
             "kernel_memory_bytes": KERNEL_BYTES * sum(held.connections for held in self.held(samples)),
@@ -199,6 +207,7 @@ class Report:
         yield single(metrics.READY, int(self.is_ready))
         yield single(metrics.STARTED, round(self.started, 3))
         yield single(metrics.RELOADS, fleet.reloader.count)
+        yield single(metrics.UPGRADES, fleet.upgrades)
         yield single(metrics.SUPERVISOR_CPU, time.process_time())
         yield single(metrics.ROOM, self.room(samples).connections)
         yield single(metrics.KERNEL, kernel_bytes)

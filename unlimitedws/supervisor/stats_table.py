@@ -7,6 +7,9 @@ them. Its layout, in native 64-bit integers:
     one row per slot       the totals of the slot's dead processes (counters, and the last closes)
     one row per process    written by the worker that holds it, read by the supervisor
 
+After an upgrade workers of another release may still write to a table of other columns: their rows are then lodgers of
+ours, read and written under the names that both have.
+
 A row has `counters.FIELDS` as its columns and is padded to whole cache lines, so that no two workers
 write to the same one. Only the supervisor claims and frees rows.
 """
@@ -17,6 +20,8 @@ import mmap
 import os
 import zlib
 from array import array
+from collections.abc import Sequence
+from typing import cast
 
 from unlimitedws.engine import closes, counters
 
@@ -29,6 +34,7 @@ USED = 6  # process rows that were ever claimed are among the first so many
 ROW_ITEMS = (counters.ROW_BYTES + 63) // 64 * 8  # 64: a cache line
 ITEM_BYTES = 8
 
+COLUMNS = [field.name for field in counters.FIELDS]
 COUNTERS = tuple(i for i, field in enumerate(counters.FIELDS) if field.kind == "counter")
 
 
@@ -46,6 +52,7 @@ class StatsTable:
         magic, version, checksum, row_items, self.slots, self.rows = self.items[:6]
         if (magic, version, checksum, row_items) != (MAGIC, VERSION, CHECKSUM, ROW_ITEMS):
             raise RuntimeError("the stats table was made by another version of unlimitedws; stop it and start anew")
+        self.lodgers: dict[int, memoryview[int]] = {}
         # Not all rows: to look at one takes its memory.
         self.claimed = {i for i in range(self.items[USED]) if self.row(i)[counters.INDEX["pid"]]}
 
@@ -57,6 +64,28 @@ class StatsTable:
         os.ftruncate(fd, ITEM_BYTES * (HEADER_ITEMS + ROW_ITEMS * (slots + rows)))
         os.pwrite(fd, array("q", (MAGIC, VERSION, CHECKSUM, ROW_ITEMS, slots, rows)).tobytes(), 0)
         return cls(fd)
+
+    @classmethod
+    def inherit(cls, fd: int, columns: Sequence[str], used: int) -> tuple[StatsTable, int]:
+        """The table of the release before this one, and what to add to the numbers of its rows: 0 where it is the same table.
+
+        columns: what it has.  used: how many slots have counted anything. A table with other columns is closed; its rows in use are
+        lodgers in a new one."""
+        if list(columns) == COLUMNS:
+            return cls(fd), 0
+        items = memoryview(mmap.mmap(fd, 0)).cast("q")
+        os.close(fd)
+        row_items, slots = items[3], items[4]
+
+        def row_at(position: int) -> memoryview[int]:
+            start = HEADER_ITEMS + row_items * position
+            return ForeignRow.of(items[start : start + row_items], columns)
+
+        table = cls.create(slots)
+        for slot in range(used):
+            table._count(row_at(slot), table.totals(slot))
+        table.lodgers = {table.rows + i: row_at(slots + i) for i in range(items[USED])}
+        return table, table.rows
 
     def close(self) -> None:
         """Gives the descriptor back; the mapping stays until the last row view is gone."""
@@ -70,7 +99,7 @@ class StatsTable:
 
     def row(self, index: int) -> memoryview[int]:
         """A process's row: a writable view of format "q", one item for each of `counters.FIELDS`."""
-        return self._row_at(self.slots + index)
+        return self.lodgers.get(index) or self._row_at(self.slots + index)
 
     def claim(self) -> int | None:
         """A free row, zeroed; None where every row is taken."""
@@ -83,12 +112,15 @@ class StatsTable:
 
     def fold(self, index: int, slot: int) -> None:
         """Adds a dead process's counters and last closes to its slot's, drops its gauges, frees its row."""
-        row, totals = self.row(index), self.totals(slot)
+        self._count(self.row(index), self.totals(slot))
+        if self.lodgers.pop(index, None) is None:
+            self._wipe(index)
+            self.claimed.discard(index)
+
+    def _count(self, row: memoryview[int], totals: memoryview[int]) -> None:
         for i in COUNTERS:
             totals[i] += row[i]
         closes.inherit(row, totals)
-        self._wipe(index)
-        self.claimed.discard(index)
 
     def _wipe(self, index: int) -> None:
         row = self.row(index)
@@ -98,3 +130,30 @@ class StatsTable:
     def _row_at(self, position: int) -> memoryview[int]:
         start = HEADER_ITEMS + ROW_ITEMS * position
         return self.items[start : start + len(counters.FIELDS)]
+
+
+class ForeignRow:
+    """A row whose columns are another release's, as if it had ours: one that it does not have is 0, and stays so.
+
+    Without the last closes: what is in them only their own release knows."""
+
+    def __init__(self, row: memoryview[int], places: Sequence[int | None]) -> None:
+        self.row, self.places = row, places
+
+    @classmethod
+    def of(cls, row: memoryview[int], columns: Sequence[str]) -> memoryview[int]:
+        """As our own code uses rows: by the number of a column."""
+        places = {name: place for place, name in enumerate(columns)}
+        mine = [None if field.kind == "ring" else places.get(field.name) for field in counters.FIELDS]
+        return cast("memoryview[int]", cls(row, mine))
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, column: int) -> int:
+        place = self.places[column]
+        return 0 if place is None else self.row[place]
+
+    def __setitem__(self, column: int, value: int) -> None:
+        if (place := self.places[column]) is not None:
+            self.row[place] = value

@@ -4,7 +4,8 @@
     open control socket and admin port     so that a start can be watched
     start the fleet                        an app that cannot start ends it with exit code 3
     wait                                   SIGTERM, SIGINT: stop (see departure.py); again: at once; SIGHUP: reload;
-                                           SIGTTIN, SIGTTOU: one worker more, or fewer (see scaling.py)
+                                           SIGTTIN, SIGTTOU: one worker more, or fewer (see scaling.py);
+                                           SIGUSR2: this program is replaced, and everything above taken over (see upgrade.py)
     stop the fleet                         no process of ours is left
 
 It runs on the standard library's loop, in one thread: only a single-threaded process forks safely.
@@ -16,19 +17,21 @@ import asyncio
 import contextlib
 import logging
 import os
+import platform
 import signal
 import socket
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from unlimitedws import logs, requirements
+from unlimitedws import engine, logs, requirements
 from unlimitedws.config import Config, adapt
 from unlimitedws.errors import UnlimitedwsError
-from unlimitedws.listener import name_of
+from unlimitedws.listener import Bindable, name_of
 from unlimitedws.socketfile import UnixListener
 from unlimitedws.sources import traced
+from unlimitedws.supervisor import process, takeover
 from unlimitedws.supervisor.admin import Admin
 from unlimitedws.supervisor.checkup import check_up
 from unlimitedws.supervisor.control import Control, listen_for_control
@@ -39,21 +42,26 @@ from unlimitedws.supervisor.endpoints import endpoints, services
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.given import Given
 from unlimitedws.supervisor.history import History
-from unlimitedws.supervisor.listeners import Listeners, listen_for_admin, listen_for_slots
+from unlimitedws.supervisor.inheritance import Inheritance
+from unlimitedws.supervisor.listeners import Before, Listeners, listen_for_admin, listen_for_slots
 from unlimitedws.supervisor.notify import Notifier
 from unlimitedws.supervisor.progress import Progress
 from unlimitedws.supervisor.reaper import Reaper, become_subreaper
 from unlimitedws.supervisor.renewal import Renewal
 from unlimitedws.supervisor.report import Report
 from unlimitedws.supervisor.sampler import EVERY_S, Sampler
+from unlimitedws.supervisor.stored import Kept, KeptFile
 from unlimitedws.supervisor.tasks import Tasks
+from unlimitedws.supervisor.upgrade import Upgrader
 from unlimitedws.supervisor.verbs import Verbs
 from unlimitedws.supervisor.watchdog import Watchdog
 from unlimitedws.supervisor.watcher import SourceWatcher
 
 log = logging.getLogger("unlimitedws.supervisor")
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU)
+SIGNALS = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU
+)  # fmt: skip
 
 
 class Supervisor:
@@ -77,43 +85,76 @@ class Supervisor:
         """Serves until SIGTERM or SIGINT. Blocks; from the main thread, outside of any event loop.
 
         Raises ListenError, AppError (exit code 3), EngineUnavailable, PlatformUnsupported; nothing is left running then.
-        Where the program has not set up logging, it is set up here: lines on stderr."""
+        Where the program has not set up logging, it is set up here: lines on stderr. An upgrade starts the whole program again
+        up to here, which takes the running server over (UpgradeError: it cannot), and before that another time for a
+        check, which ends here."""
         requirements.check()
         check_caller()
+        before = Inheritance.take(os.environ)
         logs.set_up(self.config)
         raise_limit()
         kept = frozenset(open_descriptors())
         check_certificates(self.config)
-        check_up(self.config, usable_cpus())
+        if before is None:  # in an upgrade workers wait for their supervisor
+            check_up(self.config, usable_cpus())
+        elif before.is_check:
+            self.pass_check(before)
         with contextlib.ExitStack() as stack:
             notifier = Notifier.of(os.environ)
-            listeners = listen_for_slots(self.config, self.config.workers or usable_cpus(), notifier)
+            found = None if before is None else Before(before["listeners"])
+            slots = len(before["fleet"]["slots"]) if before else self.config.workers or usable_cpus()
+            listeners = listen_for_slots(self.config, slots, notifier, found)
             stack.callback(listeners.close)
-            kept -= listeners.descriptors  # systemd's were open before
-            admin_listener = listen_for_admin(self.config)
+            admin_listener = listen_for_admin(self.config, found.admin if found else None)
             if admin_listener is not None:
                 stack.callback(admin_listener.close)
-            control_listener = listen_for_control(self.config, listeners.port)
+            control_listener = listen_for_control(self.config, listeners.port, found.control if found else None)
             if control_listener is not None:
                 stack.callback(control_listener.close)
+            kept -= listeners.descriptors  # systemd's were open before
+            kept -= before.descriptors if before else frozenset()
             stack.enter_context(signals_restored())
             become_subreaper()
             runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.SelectorEventLoop))
-            runner.run(self.serve(listeners, admin_listener, control_listener, kept, notifier))
+            runner.run(self.serve(listeners, admin_listener, control_listener, kept, notifier, before))
         if self.crash is not None:
             raise self.crash
 
-    async def serve(
-        self, listeners: Listeners, admin_listener: socket.socket | None, control_listener: UnixListener | None, kept: frozenset[int],
-        notifier: Notifier,
-    ) -> None:  # fmt: skip
-        fleet = Fleet(self.app, self.config, listeners, kept=kept, failed=self.failed, notifier=notifier)
-        self.fleet, self.notifier = fleet, notifier
-        self.tasks = tasks = Tasks(self.failed)
-        self.take_signals()
+    def pass_check(self, before: Inheritance) -> NoReturn:
+        """Ends the check before an upgrade. Raises what this program would fail with."""
+        import h11  # noqa: F401  # what is imported late, and would be missed late
+        import psutil  # noqa: F401
+
         from unlimitedws import __version__
 
-        report = Report(fleet, Sampler(), version=__version__)
+        process.warm_up()
+        engine.load(self.config.engine)
+        Before(before["listeners"]).check(self.config)
+        before.answer(version=__version__, python=platform.python_version())
+
+    async def serve(
+        self, listeners: Listeners, admin_listener: socket.socket | None, control_listener: UnixListener | None,
+        kept: frozenset[int], notifier: Notifier, before: Inheritance | None,
+    ) -> None:  # fmt: skip
+        from unlimitedws import __version__
+
+        table = None if before is None else takeover.table_of(before["fleet"])
+        fleet = Fleet(self.app, self.config, listeners, kept=kept, failed=self.failed, notifier=notifier, table=table)
+        self.fleet, self.notifier = fleet, notifier
+        self.admin_listener, self.control_listener = admin_listener, control_listener
+        self.tasks = tasks = Tasks(self.failed)
+        self.report = report = Report(fleet, Sampler(), version=__version__)
+        self.history = History(report, EVERY_S)
+        self.upgrader = Upgrader(fleet, self.pack, SIGNALS)
+        self.reaper = Reaper(self.reaped, before["ours"] if before else ())
+        if before is not None:
+            takeover.adopt(fleet, before["fleet"])
+            report.resume(before["report"])
+            self.history.resume(before["history"])
+        self.take_signals()
+        if before is not None:
+            before.unblock_signals()
+            self.reaper.reap()
         tasks.start(fleet.go_on_advising())
         tasks.start(notifier.go_on_living())
         admin: Admin | None = None
@@ -121,12 +162,16 @@ class Supervisor:
         stopped = fleet.loop.create_future()
         try:
             if control_listener is not None:
-                control = await self.open_control(control_listener, Verbs(fleet, report, stop=self.stop, stopped=stopped))
+                control = await self.open_control(control_listener, Verbs(fleet, report, self.upgrader, stop=self.stop, stopped=stopped))
             if admin_listener is not None:
-                admin = await self.open_admin(admin_listener, report)
-            await fleet.start()
+                admin = await self.open_admin(admin_listener)
+            if before is None:
+                await fleet.start()
+            else:
+                log.info("upgraded from %s; %d workers go on", before, len(fleet.children))
+                fleet.resume(takeover.workers_wanted(self.config, before["fleet"]))
             if not fleet.leaving:
-                self.announce()
+                self.announce(is_new=before is None)
                 self.watch(report)
             await fleet.stopping.wait()
         finally:
@@ -145,14 +190,31 @@ class Supervisor:
         self.crash = self.crash or error
         self.fleet.begin_stop()
 
-    def announce(self) -> None:
+    def pack(self) -> dict[str, Any]:
+        """What the program after an upgrade is left."""
+        sock, control = self.admin_listener, self.control_listener
+        admin = None if sock is None else Kept(sock.fileno(), Bindable.of(sock), any_port=not self.config.admin_port)
+        return {
+            "ours": self.reaper.ours,
+            "report": self.report.pack(),
+            "history": self.history.pack(),
+            "listeners": self.fleet.listeners.pack(admin, KeptFile.of(control) if control else None),
+            "fleet": takeover.pack(self.fleet),
+        }
+
+    def reaped(self, pid: int, status: int) -> None:
+        self.upgrader.reaped(pid, status)
+        self.fleet.reaped(pid, status)
+
+    def announce(self, *, is_new: bool) -> None:
         engine = self.fleet.generation.engine if self.fleet.generation else "unknown"
         why = self.fleet.generation.why_not_native if self.fleet.generation else None
         if why is not None and self.config.engine == "auto":
             engine += f" (native is not available: {why})"
         workers = len(self.fleet.slots)
         log.info("listening on %s with %d worker%s, engine %s", self.fleet.listeners, workers, "" if workers == 1 else "s", engine)
-        self.notifier.ready()
+        if is_new:  # after an upgrade: when the workers are new, too
+            self.notifier.ready()
 
     def watch(self, report: Report) -> None:
         Watchdog(self.fleet, self.config.hang_timeout_s).start()
@@ -167,11 +229,10 @@ class Supervisor:
         else:
             log.warning("reload needs the app as 'module:attribute'; this one was imported by the program itself")
 
-    async def open_admin(self, listener: socket.socket, report: Report) -> Admin:
-        history = History(report, EVERY_S)
-        admin = Admin(endpoints(report, history, self.config, self.sources), services(self.fleet, self.config))
+    async def open_admin(self, listener: socket.socket) -> Admin:
+        admin = Admin(endpoints(self.report, self.history, self.config, self.sources), services(self.fleet, self.config))
         await admin.serve(listener)
-        self.tasks.start(look_now_and_then(history))
+        self.tasks.start(look_now_and_then(self.history))
         log.info("dashboard and stats on http://%s/", name_of(listener))
         return admin
 
@@ -186,9 +247,10 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.told_to_stop, number)
         loop.add_signal_handler(signal.SIGHUP, fleet.reload)
+        loop.add_signal_handler(signal.SIGUSR2, self.told_to_upgrade)
         loop.add_signal_handler(signal.SIGTTIN, self.told_to_scale, signal.SIGTTIN, +1)
         loop.add_signal_handler(signal.SIGTTOU, self.told_to_scale, signal.SIGTTOU, -1)
-        loop.add_signal_handler(signal.SIGCHLD, Reaper(fleet.reaped).reap)
+        loop.add_signal_handler(signal.SIGCHLD, self.reaper.reap)
 
     def told_to_scale(self, number: signal.Signals, more: int) -> None:
         scaler = self.fleet.scaler
@@ -213,6 +275,10 @@ class Supervisor:
         self.fleet.leave()
         self.notifier.stopping()
         self.tasks.start(depart(self.fleet, self.config.drain_delay_s))
+
+    def told_to_upgrade(self) -> None:
+        log.info("SIGUSR2: upgrading")
+        self.upgrader.begin()
 
 
 def check_caller() -> None:

@@ -42,7 +42,7 @@ FILES_AT_ONCE = 200
 
 def main(channel: Channel, given: Given, config: Config, *, imports: bool) -> NoReturn:
     """Runs the template in a process just forked. imports: whether the app is imported here, or in each worker."""
-    forking.shrug(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU)
+    forking.shrug(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
     try:
         template = Template(channel, given, config, imports=imports)
     except UnlimitedwsError as error:

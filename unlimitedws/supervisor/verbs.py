@@ -13,6 +13,7 @@ from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.rebalance import rebalance
 from unlimitedws.supervisor.report import Report, uptime_s
 from unlimitedws.supervisor.scaling import ScaleFailed
+from unlimitedws.supervisor.upgrade import Upgrader
 
 TELL_EVERY_S = 2.0
 
@@ -20,8 +21,10 @@ TELL_EVERY_S = 2.0
 class Verbs:
     """stop: begins the stop of the server.  stopped: done when it is through, and no process is left."""
 
-    def __init__(self, fleet: Fleet, report: Report, *, stop: Callable[[], None], stopped: Awaitable[None]) -> None:
-        self.fleet, self.report, self.begin_stop, self.stopped = fleet, report, stop, stopped
+    def __init__(
+        self, fleet: Fleet, report: Report, upgrader: Upgrader, *, stop: Callable[[], None], stopped: Awaitable[None]
+    ) -> None:  # fmt: skip
+        self.fleet, self.report, self.upgrader, self.begin_stop, self.stopped = fleet, report, upgrader, stop, stopped
         self.moving: set[asyncio.Task[int]] = set()
 
     def table(self) -> dict[str, Verb]:
@@ -29,6 +32,7 @@ class Verbs:
         return {
             "status": self.status,
             "reload": self.reload,
+            "upgrade": self.upgrade,
             "workers": self.workers,
             "rebalance": self.rebalance,
             "stop": self.stop,
@@ -46,6 +50,7 @@ class Verbs:
             "engine": report.engine,
             "listening": self.fleet.listeners.names,
             "reloads": self.fleet.reloader.count,
+            "upgrades": self.fleet.upgrades,
             "workers": [self.worker(child) for child in report.children()],
         }
 
@@ -57,7 +62,7 @@ class Verbs:
             return "stopping"
         if not fleet.was_ready:
             return "starting"
-        if fleet.reloader.turn.locked():
+        if fleet.reloader.turn.locked() or fleet.reloader.asked.is_set():
             return "changing"
         return "serving" if fleet.is_served else "down"
 
@@ -84,6 +89,18 @@ class Verbs:
         for slot in tuple(self.fleet.slots):
             await self.fleet.handed_over(slot)
         return {"reloaded": True, "workers": len(self.fleet.slots)}
+
+    async def upgrade(self, request: Message, say: Say) -> Message:
+        """The last line comes before this program is replaced; `status` of the next one says how it went on."""
+        self.check_it_serves()
+        begun = self.upgrader.begin()
+        if not waits(request):
+            return {"begun": True}
+        say("checking the new program")
+        outcome = await asyncio.shield(begun)
+        if outcome.what != "started":
+            raise Refused(f"not upgraded: {outcome.why}")
+        return {"upgrading": outcome.why, "upgrades": self.fleet.upgrades, "reloads": self.fleet.reloader.count}
 
     async def workers(self, request: Message, say: Say) -> Message:
         self.check_it_serves()

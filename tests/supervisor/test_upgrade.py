@@ -1,0 +1,637 @@
+"""The supervisor replaced under workers that run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+from tests.supervisor.conftest import Run
+from tests.supervisor.manager import Manager, managing
+from tests.supervisor.running import ECHO, ROOT, Running, descriptors, is_alive, listening_inodes, port_free_everywhere, until
+from tests.supervisor.test_reload import answer, rewrite, version
+
+
+def upgrade(server: Running, times: int = 1) -> None:
+    """Asks for an upgrade and waits until it is complete, reload included; `times`: how many there have been then."""
+    reloads = until(lambda: server.stats)["reloads"]
+    server.signal(signal.SIGUSR2)
+    is_through(server, times, reloads + 1)
+
+
+def is_through(server: Running, upgrades: int, reloads: int) -> None:
+    def now() -> bool:
+        stats = stats_of(server)
+        return (stats.get("upgrades"), stats.get("reloads")) == (upgrades, reloads)
+
+    until(now, 60, but=lambda: server.log)
+    until(lambda: len(stats_of(server).get("workers", [])) == len(stats_of(server).get("slots", [0])), 30, but=lambda: server.log)
+
+
+def stats_of(server: Running) -> dict[str, Any]:
+    """Nothing while the program is being replaced: it cuts whoever asks at this moment."""
+    try:
+        return server.stats
+    except (OSError, ValueError):
+        return {}
+
+
+def echo(clients: list[ClientConnection], text: str) -> None:
+    for client in clients:
+        client.send(text)
+    assert [client.recv(timeout=20) for client in clients] == [text] * len(clients)
+
+
+# ---- what clients see
+
+
+def test_connections_outlive_the_supervisor(run: Run, engine_name: str) -> None:
+    server = run(source=version(1), workers=2, engine=engine_name).ready()
+    clients = [server.connect() for _ in range(8)]
+    echo_of_version(clients, 1)
+    workers, listeners, port = server.workers(), listening_inodes(server.pid), server.port
+    rewrite(server, version(2))
+    upgrade(server)
+    echo_of_version(clients, 2)
+    assert server.process.poll() is None  # the same process
+    assert listening_inodes(server.pid) == listeners
+    server.says(r"upgraded from unlimitedws [\w.]+, Python [\w.+]+; 2 workers go on")
+    assert not set(server.workers()) & set(workers)
+    until(lambda: not any(is_alive(pid) for pid in workers))
+    stats = server.stats
+    assert (stats["pid"], stats["restarts"], stats["total"]["connections_open"]) == (server.pid, 0, 8)
+    assert stats["total"]["connections_opened"] == 8
+    assert stats["total"]["closes"]["drain"] == 0
+    socket.create_connection(("127.0.0.1", port), timeout=10).close()
+
+
+def echo_of_version(clients: list[ClientConnection], number: int) -> None:
+    for client in clients:
+        client.send("?")
+    assert {client.recv(timeout=20) for client in clients} == {f"version {number}"}
+
+
+def test_clients_that_talk_all_the_time_lose_nothing(run: Run, engine_name: str) -> None:
+    server = run(workers=2, engine=engine_name).ready()
+    clients = [server.connect() for _ in range(4)]
+    sent = 0
+    for times in (1, 2):
+        server.signal(signal.SIGUSR2)
+        while stats_of(server).get("reloads") != times:
+            for client in clients:
+                client.send(f"{sent}")
+            sent += 1
+    for client in clients:
+        assert [client.recv(timeout=20) for _ in range(sent)] == [f"{number}" for number in range(sent)]
+    assert server.stats["upgrades"] == 2
+
+
+def test_newcomers_are_never_refused(run: Run) -> None:
+    server = run(workers=2).ready()
+    port = server.port
+    server.signal(signal.SIGUSR2)
+    while "reloaded app:handlers" not in server.log:
+        assert "no upgrade" not in server.log, server.log
+        socket.create_connection(("127.0.0.1", port), timeout=20).close()
+
+
+def test_what_was_counted_goes_on_being_counted(run: Run) -> None:
+    server = run(workers=2).ready()
+    echo([server.connect() for _ in range(3)], "once")
+    victim = server.workers()[0]
+    os.kill(victim, signal.SIGKILL)
+    server.successors(victim, workers=2)
+    before = server.stats
+    until(lambda: json.loads(server.get("/history")[1])["history"])
+    oldest = json.loads(server.get("/history")[1])["history"][0]["time"]
+    upgrade(server)
+    after = server.stats
+    assert after["uptime_s"] > before["uptime_s"]
+    assert after["restarts"] == 1
+    assert after["total"]["messages_in"] >= before["total"]["messages_in"] == 3
+    assert min(worker["serial"] for worker in after["workers"]) > max(worker["serial"] for worker in before["workers"])
+    assert json.loads(server.get("/history")[1])["history"][0]["time"] == oldest
+
+
+# ---- another release
+
+
+def package(server_folder: Path, number: str, *, broken: str = "") -> Path:
+    """A copy of the package of another version, as a folder for PYTHONPATH."""
+    folder = server_folder / f"release-{number}"
+    shutil.copytree(ROOT / "unlimitedws", folder / "unlimitedws", ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.pyx"))
+    init = folder / "unlimitedws" / "__init__.py"
+    text = init.read_text()
+    line = next(line for line in text.splitlines() if line.startswith("__version__ = "))
+    init.write_text(text.replace(line, f'__version__ = "{number}"\n{broken}'))
+    return folder
+
+
+def link(server_folder: Path, to: Path) -> None:
+    """Points the link that is in PYTHONPATH to a release, at once."""
+    new = server_folder / "new"
+    new.symlink_to(to)
+    new.rename(server_folder / "current")
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Path:
+    """A folder with the release 1.0 and a link `current` to it."""
+    folder = tmp_path / "releases"
+    folder.mkdir()
+    link(folder, package(folder, "1.0"))
+    return folder
+
+
+def test_a_new_release_takes_over(run: Run, releases: Path, engine_name: str) -> None:
+    server = run(workers=2, engine=engine_name, packages=releases / "current").ready()
+    clients = [server.connect() for _ in range(4)]
+    assert server.stats["version"] == "1.0"
+    link(releases, package(releases, "2.0"))
+    upgrade(server)
+    server.says("upgraded from unlimitedws 1.0, ")
+    assert server.stats["version"] == "2.0"
+    echo(clients, "still there")
+    link(releases, releases / "release-1.0")
+    upgrade(server, 2)
+    server.says("upgraded from unlimitedws 2.0, ")
+    assert server.stats["version"] == "1.0"
+    echo(clients, "and back")
+
+
+def test_a_release_that_counts_other_things_reads_the_old_workers_too(run: Run, releases: Path) -> None:
+    server = run(source=version(1), workers=2, packages=releases / "current").ready()
+    server.expected = "Traceback (most recent call last)"
+    clients = [server.connect() for _ in range(4)]
+    echo_of_version(clients, 1)
+    newer = package(releases, "2.0")
+    change(
+        newer / "unlimitedws/engine/counters.py",
+        "WORKER = (\n",
+        'WORKER = (\n    Field("naps", "counter", "naps", "a column of this release"),\n',
+    )
+    link(releases, newer)
+    rewrite(server, "raise RuntimeError('not yet')")
+    server.signal(signal.SIGUSR2)
+    server.says("reload failed, the workers go on with the code they have", 60)  # so they are the old ones
+    stats = server.stats
+    assert (stats["version"], stats["total"]["naps"]) == ("2.0", 0)
+    assert stats["total"]["messages_in"] == 4
+    assert [worker["state"] for worker in stats["workers"]] == ["ready"] * 2
+    rewrite(server, version(2))
+    server.signal(signal.SIGHUP)
+    is_through(server, 1, 1)
+    echo_of_version(clients, 2)
+    total = server.stats["total"]
+    assert (total["connections_opened"], total["messages_in"]) == (4, 8)
+
+
+def test_a_release_with_another_handover_drains_the_old_workers(run: Run, releases: Path) -> None:
+    server = run(workers=2, packages=releases / "current").ready()
+    clients = [server.connect() for _ in range(3)]
+    newer = package(releases, "2.0")
+    change(newer / "unlimitedws/handover.py", "SPOKEN = 1\n", "SPOKEN = 2\n")
+    link(releases, newer)
+    upgrade(server)
+    for client in clients:
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=20)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+    server.says("closes its connections: it is of another release")
+    assert server.echoes()
+
+
+def change(file: Path, before: str, after: str) -> None:
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+
+
+# ---- what is refused
+
+
+def is_as_before(server: Running, workers: list[int], clients: list[ClientConnection]) -> None:
+    assert server.workers() == workers
+    assert server.stats["upgrades"] == 0
+    echo(clients, "as before")
+
+
+def refused(server: Running, why: str) -> None:
+    clients, workers = [server.connect() for _ in range(2)], server.workers()
+    server.signal(signal.SIGUSR2)
+    server.says(f"no upgrade, everything goes on as it was: {why}", 60)
+    is_as_before(server, workers, clients)
+
+
+def test_a_package_that_cannot_be_imported_changes_nothing(run: Run, releases: Path) -> None:
+    server = run(workers=2, packages=releases / "current").ready()
+    server.expected = "Traceback (most recent call last)"
+    link(releases, package(releases, "2.0", broken="raise RuntimeError('broken release')"))
+    refused(server, r"it ended with exit code 1 before it would serve:(.|\n)*broken release")
+    link(releases, package(releases, "3.0"))
+    upgrade(server)
+    assert server.stats["version"] == "3.0"
+
+
+def test_a_release_that_does_not_know_the_format_changes_nothing(run: Run, releases: Path) -> None:
+    server = run(packages=releases / "current").ready()
+    newer = package(releases, "2.0")
+    change(newer / "unlimitedws/supervisor/inheritance.py", "FORMAT = 1\n", "FORMAT = 2\n")
+    link(releases, newer)
+    refused(server, r"(.|\n)*unlimitedws 1.0 leaves its server in format 1, and this release takes over from format 2; restart")
+
+
+def test_a_configuration_that_is_wrong_changes_nothing(run: Run) -> None:
+    files = {"settings.toml": "ping_interval_s = 20\n"}
+    server = run(files=files, config="settings.toml").ready()
+    (server.folder / "settings.toml").write_text("ping_interval = 20\n")
+    refused(server, r"(.|\n)*settings.toml: unknown setting ping_interval \(did you mean ping_interval_s\?\)")
+    (server.folder / "settings.toml").write_text("ping_interval_s = 21\n")
+    upgrade(server)
+    assert json.loads(server.get("/config")[1])["settings"]["ping_interval_s"]["value"] == 21
+
+
+def test_a_place_that_is_taken_changes_nothing(run: Run) -> None:
+    server = run(files={"settings.toml": ""}, config="settings.toml").ready()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        (server.folder / "settings.toml").write_text(f"listen = '127.0.0.1:0, 127.0.0.1:{taken}'\n")
+        refused(server, rf"(.|\n)*cannot listen on 127.0.0.1 port {taken}: Address already in use")
+
+
+def test_an_interpreter_that_is_gone_changes_nothing(run: Run, tmp_path: Path) -> None:
+    python = interpreter(tmp_path / "venv")
+    server = run(python=python).ready()
+    python.unlink()
+    refused(server, rf"{python}: No such file or directory")
+
+
+PREFIX = """
+import os, sys
+from unlimitedws import Handlers
+
+handlers = Handlers()
+
+@handlers.on_message
+def tell(conn, message):
+    conn.send(os.path.realpath(sys.prefix))
+"""
+
+
+def interpreter(folder: Path) -> Path:
+    """A virtual environment with what the tests' own has."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
+    (folder / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    version = Path(sys.base_prefix) / "bin"
+    (folder / "pyvenv.cfg").write_text(f"home = {version}\ninclude-system-site-packages = false\n")
+    return folder / "bin" / "python"
+
+
+def test_the_interpreter_is_the_one_that_the_path_leads_to_by_then(run: Run, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        interpreter(tmp_path / name)
+    (tmp_path / "current").symlink_to("one")
+    server = run(python=tmp_path / "current" / "bin" / "python", source=PREFIX).ready()
+    assert answer(server) == str(tmp_path / "one")
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to("two")
+    upgrade(server)
+    assert answer(server) == str(tmp_path / "two")
+
+
+BY_C = "from unlimitedws import Supervisor; Supervisor('app:handlers', port=0, admin_port=0, workers=1, hang_timeout_s=0).run()"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [(["-c", BY_C], "it was started by python -c"), (["-"], "it was not started from a file but typed in, or read from a pipe")],
+    ids=["-c", "stdin"],
+)
+def test_a_program_that_is_no_file_is_refused(run: Run, arguments: list[str], why: str) -> None:
+    server = run(arguments=arguments, stdin=BY_C).ready()
+    refused(server, f"this program cannot be started again: {why}")
+
+
+def test_a_program_that_does_not_come_to_serve_is_refused(run: Run) -> None:
+    server = run(script=f"import os\nif os.path.exists('broken'):\n    raise SystemExit(0)\n{BY_C}").ready()
+    (server.folder / "broken").touch()
+    refused(server, r"it ended with exit code 0 before it would serve")
+
+
+def test_an_exec_that_fails_changes_nothing(run: Run, tmp_path: Path) -> None:
+    python = interpreter(tmp_path / "venv")
+    script = f"import os\nif 'UNLIMITEDWS_UPGRADE' in os.environ:\n    os.unlink({str(python)!r})\n{BY_C}"
+    server = run(python=python, script=script).ready()
+    before = set(descriptors(server.pid).values())
+    refused(server, rf"{python}: No such file or directory")
+    until(lambda: set(descriptors(server.pid).values()) == before)
+    os.kill(server.workers()[0], signal.SIGKILL)  # and goes on looking after its workers
+    until(lambda: server.stats["restarts"] == 1 and server.workers())
+    interpreter(tmp_path / "again").rename(python)
+    change(server.folder / "launcher.py", "os.unlink", "str")
+    upgrade(server)
+
+
+# ---- at a bad moment
+
+
+def test_after_a_program_that_fails_in_spite_of_the_check_the_workers_end_politely(run: Run) -> None:
+    server = run(script=HALTING.replace('os.read(os.open("gate", os.O_RDONLY), 1)', "raise SystemExit(7)")).ready()
+    clients = [server.connect() for _ in range(3)]
+    server.signal(signal.SIGUSR2)
+    for client in clients:
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=20)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+    assert server.ends(60) == 7
+    server.says(r"the supervisor is gone; stopping")
+
+
+PWD = """
+import os
+from unlimitedws import Handlers
+
+handlers = Handlers()
+
+@handlers.on_message
+def tell(conn, message):
+    conn.send(os.getcwd())
+"""
+
+
+def test_the_working_directory_is_the_one_that_its_name_leads_to_by_then(run: Run, tmp_path: Path) -> None:
+    server = run(source=PWD, environ={"PWD": str(tmp_path / "current")}, current=tmp_path / "current").ready()
+    assert answer(server) == str(server.folder)
+    other = tmp_path / "other"
+    shutil.copytree(server.folder, other)
+    (tmp_path / "current").unlink()
+    (tmp_path / "current").symlink_to(other)
+    upgrade(server)
+    assert answer(server) == str(other)
+
+
+def test_a_script_names_its_interpreter_itself(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "serve"
+    for name in ("one", "two"):
+        interpreter(tmp_path / name)
+    flags = ["app:handlers", "--port", "0", "--admin-port", "0", "--workers", "1"]
+    text = "#!{}\nimport sys\nsys.path.insert(0, '')\nfrom unlimitedws.cli import serve_main\nsys.exit(serve_main())\n"
+    script.write_text(text.format(tmp_path / "one" / "bin" / "python"))
+    script.chmod(0o755)
+    server = run(python=script, arguments=flags, source=PREFIX).ready()
+    assert answer(server) == str(tmp_path / "one")
+    script.write_text(text.format(tmp_path / "two" / "bin" / "python"))
+    upgrade(server)
+    assert answer(server) == str(tmp_path / "two")
+
+
+def test_a_launcher_script_is_started_again(run: Run) -> None:
+    script = f"import os\nprint('hello from', 'UNLIMITEDWS_UPGRADE' in os.environ, flush=True)\n{ECHO}\n" + BY_C.replace(
+        "'app:handlers'", "handlers"
+    )
+    server = run(script=script).ready()
+    clients = [server.connect() for _ in range(3)]
+    server.signal(signal.SIGHUP)
+    server.says(r"no reload: the program itself imported the app; to get fresh code, upgrade \(SIGUSR2\)")
+    change(server.folder / "launcher.py", "conn.send(message)", "conn.send('fresh')")
+    upgrade(server)
+    for client in clients:
+        client.send("?")
+        assert client.recv(timeout=20) == "fresh"
+    assert [line for line in server.log.splitlines() if line.startswith("hello")] == ["hello from False", "hello from True"]
+
+
+ENVIRONMENT = """
+import os
+from unlimitedws import Handlers
+
+handlers = Handlers()
+
+@handlers.on_message
+def tell(conn, message):
+    conn.send(str([name for name in os.environ if "UPGRADE" in name]))
+"""
+
+
+def test_the_app_sees_nothing_of_it(run: Run) -> None:
+    server = run(source=ENVIRONMENT).ready()
+    upgrade(server)
+    assert answer(server) == "[]"
+
+
+def test_an_app_that_cannot_be_imported_keeps_its_old_workers(run: Run) -> None:
+    server = run(source=version(1), workers=2).ready()
+    server.expected = "Traceback (most recent call last)"
+    clients = [server.connect() for _ in range(3)]
+    workers = server.workers()
+    rewrite(server, "raise RuntimeError('broken app')")
+    server.signal(signal.SIGUSR2)
+    server.says("reload failed, the workers go on with the code they have", 60)
+    assert server.workers() == workers
+    echo_of_version(clients, 1)
+    os.kill(workers[0], signal.SIGKILL)  # replaced by one of the old code
+    server.successors(workers[0], workers=2)
+    assert answer(server) == "version 1"
+    rewrite(server, version(2))
+    server.signal(signal.SIGHUP)
+    is_through(server, 1, 1)
+    assert answer(server) == "version 2"
+
+
+HALTING = """
+import os
+from unlimitedws import Supervisor
+
+if "UNLIMITEDWS_UPGRADE" in os.environ:
+    if os.path.exists("checked"):
+        print("replaced", flush=True)
+        os.read(os.open("gate", os.O_RDONLY), 1)
+    open("checked", "w").close()
+Supervisor("app:handlers", port=0, admin_port=0, workers=2, hang_timeout_s=0).run()
+"""
+
+
+@pytest.fixture
+def halting(run: Run) -> Running:
+    """A server whose program waits after the exec until somebody opens `gate` for writing; nothing reads the channels until then."""
+    server = run(script=HALTING)
+    os.mkfifo(server.folder / "gate")
+    return server.ready()
+
+
+def open_gate(server: Running) -> None:
+    (server.folder / "gate").write_text("!")
+
+
+def test_a_worker_that_dies_in_between_is_replaced(halting: Running) -> None:
+    victim, neighbour = halting.workers()
+    halting.signal(signal.SIGUSR2)
+    halting.says("replaced", 60)
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: not is_alive(victim))
+    open_gate(halting)
+    halting.says(rf"worker {victim} of slot 0 was killed by SIGKILL", 60)
+    is_through(halting, 1, 1)
+    assert halting.stats["restarts"] == 1
+    assert not is_alive(neighbour)
+    assert halting.echoes()
+
+
+def test_the_template_that_dies_in_between_is_missed_by_nobody(halting: Running) -> None:
+    template = halting.template()
+    clients = [halting.connect() for _ in range(3)]
+    halting.signal(signal.SIGUSR2)
+    halting.says("replaced", 60)
+    os.kill(template, signal.SIGKILL)
+    open_gate(halting)
+    is_through(halting, 1, 1)
+    echo(clients, "still there")
+
+
+def test_workers_wait_for_the_new_program_and_serve_meanwhile(halting: Running) -> None:
+    clients = [halting.connect() for _ in range(3)]
+    halting.signal(signal.SIGUSR2)
+    halting.says("replaced", 60)
+    echo([*clients, halting.connect()], "while nobody supervises")
+    open_gate(halting)
+    is_through(halting, 1, 1)
+    echo(clients, "afterwards")
+
+
+def test_signals_that_come_in_between_are_obeyed_afterwards(halting: Running) -> None:
+    halting.signal(signal.SIGUSR2)
+    halting.says("replaced", 60)
+    halting.signal(signal.SIGTERM)
+    open_gate(halting)
+    assert halting.ends(60) == 0
+    halting.says("SIGTERM: stopping")
+
+
+def test_a_stop_right_after_the_order_stops(run: Run) -> None:
+    server = run(workers=2).ready()
+    server.signal(signal.SIGUSR2)
+    server.signal(signal.SIGTERM)
+    assert server.ends(60) == 0
+
+
+@pytest.mark.parametrize("said", ["SIGUSR2: upgrading", "upgrading: checking", "upgrading to", "upgraded from"])
+def test_a_stop_at_any_moment_stops(run: Run, said: str) -> None:
+    server = run(workers=2).ready()
+    server.signal(signal.SIGUSR2)
+    server.says(said, 60)
+    server.signal(signal.SIGTERM)
+    assert server.ends(60) == 0
+
+
+SLOW_IMPORT = version(2) + "\nimport os\nprint('importing', flush=True)\nos.read(os.open('gate', os.O_RDONLY), 1)\n"
+
+
+def test_a_reload_under_way_is_waited_for(run: Run) -> None:
+    server = run(source=version(1), workers=2).ready()
+    os.mkfifo(server.folder / "gate")
+    rewrite(server, SLOW_IMPORT)
+    server.signal(signal.SIGHUP)
+    server.says("importing")
+    server.signal(signal.SIGUSR2)
+    server.says("upgrading: waiting for a reload")
+    rewrite(server, version(3))
+    open_gate(server)
+    is_through(server, 1, 2)
+    assert answer(server) == "version 3"
+
+
+def test_one_at_a_time(run: Run) -> None:
+    server = run(workers=1).ready()
+    server.signal(signal.SIGUSR2)
+    server.says("upgrading: checking")
+    server.signal(signal.SIGUSR2)
+    is_through(server, 1, 1)
+
+
+def test_ten_upgrades_leave_nothing_behind(run: Run, engine_name: str) -> None:
+    server = run(workers=2, engine=engine_name).ready()
+    clients = [server.connect() for _ in range(4)]
+    upgrade(server)
+    kinds = sorted(kind.partition(":")[0] for kind in descriptors(server.pid).values())
+    for times in range(2, 11):
+        upgrade(server, times)
+    echo(clients, "ten times over")
+    until(lambda: len(server.stats["processes"]) == 4)
+    until(
+        lambda: sorted(kind.partition(":")[0] for kind in descriptors(server.pid).values()) == kinds,
+        but=lambda: str(descriptors(server.pid)),
+    )
+
+
+# ---- where it listens
+
+
+def test_listeners_follow_the_settings(run: Run) -> None:
+    server = run(files={"settings.toml": "listen = '127.0.0.1:0, unix:one.sock'"}, config="settings.toml", workers=2).ready()
+    clients = [server.connect_at(place) for place in server.places]
+    port = int(server.places[0].rpartition(":")[2])
+    (server.folder / "settings.toml").write_text("listen = 'unix:two.sock, 127.0.0.1:0'")
+    upgrade(server)
+    assert server.stats["listening"] == [f"unix:{server.folder}/two.sock", f"127.0.0.1:{port}"]
+    assert not (server.folder / "one.sock").exists()
+    echo([*clients, server.connect_at(f"unix:{server.folder}/two.sock"), server.connect_at(f"127.0.0.1:{port}")], "all of them")
+    (server.folder / "settings.toml").write_text("listen = 'unix:two.sock'")
+    upgrade(server, 2)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=10)
+    echo([*clients, server.connect_at(f"unix:{server.folder}/two.sock")], "still")
+
+
+def test_sockets_of_systemd_are_kept(run: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as one, managing(str(tmp_path / "notify")) as manager:
+        environ = {"NOTIFY_SOCKET": manager.address, "FDSTORE": "16"}
+        server = run(sockets=[one], names="web", listen="systemd:web", environ=environ, workers=2).ready()
+        said(manager, "READY=1")
+        client = server.connect_at(server.places[0])
+        for times in (1, 2):
+            upgrade(server, times)
+            said(manager, "RELOADING=1")
+            said(manager, "READY=1")
+            echo([client, server.connect_at(server.places[0])], "still there")
+
+
+def test_listeners_in_the_store_of_systemd_stay_there(run: Run, tmp_path: Path) -> None:
+    with managing(str(tmp_path / "notify")) as manager, socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+        free.close()
+        environ = {"NOTIFY_SOCKET": manager.address, "FDSTORE": "16"}
+        server = run(port=port, environ=environ, workers=2).ready()
+        said(manager, "READY=1")
+        kept = dict(manager.kept)
+        upgrade(server)
+        said(manager, "READY=1")
+        assert manager.kept == kept
+        assert "FDSTOREREMOVE=1" not in "".join(manager.has_heard())
+        server.stop()
+        socket.create_connection(("127.0.0.1", port), timeout=10).close()  # the test is its systemd
+
+
+def said(manager: Manager, what: str) -> None:
+    manager.hears(what)
+
+
+def test_a_port_may_move_to_another_address(run: Run) -> None:
+    port, admin = port_free_everywhere(), port_free_everywhere()
+    server = run(files={"settings.toml": ""}, config="settings.toml", port=port, admin_port=admin).ready()
+    client = server.connect()
+    (server.folder / "settings.toml").write_text("host = '*'\nadmin_host = '0.0.0.0'\n")
+    upgrade(server)
+    assert server.stats["listening"] == [f"[::]:{port}"]
+    echo([client, server.connect_at(f"127.0.0.1:{port}"), server.connect_at(f"[::1]:{port}")], "everywhere")
