@@ -59,7 +59,8 @@ class Running:
 
     log: everything it has written.  sockets, names: passed to it as systemd does.  environ: more for its environment.
     python: the interpreter.  packages: a folder before all others on its path.  arguments: for Python, instead of the usual ones.
-    stdin: what it can read.  current: a link to make to its folder.  The settings are given as flags: `workers=2` as `--workers 2`."""
+    stdin: what it can read.  current: a link to make to its folder.
+    The settings are given as flags: `workers=2` as `--workers 2`; None: by none."""
 
     def __init__(
         self, folder: Path, *, source: str = ECHO, script: str | None = None, files: dict[str, str] | None = None,
@@ -72,7 +73,7 @@ class Running:
         for name, text in {"app.py": source, **(files or {})}.items():
             (folder / name).write_text(text)
         settings = {"port": 0, "admin_port": 0, "workers": 1, "hang_timeout_s": 0, "control_socket": CONTROL, **settings}
-        flags = [part for name, value in settings.items() for part in flag(name, value)]
+        flags = [part for name, value in settings.items() if value is not None for part in flag(name, value)]
         command = [str(python), *(arguments or ["-m", "unlimitedws.supervisor", "app:handlers", *flags])]
         if script is not None:
             (folder / "launcher.py").write_text(script)

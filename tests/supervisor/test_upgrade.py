@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -199,7 +200,7 @@ def test_a_release_with_another_handover_drains_the_old_workers(run: Run, releas
     server = run(workers=2, packages=releases / "current").ready()
     clients = [server.connect() for _ in range(3)]
     newer = package(releases, "2.0")
-    change(newer / "unlimitedws/handover.py", "SPOKEN = 1\n", "SPOKEN = 2\n")
+    change(newer / "unlimitedws/handover/spoken.py", "VERSION = 1\n", "VERSION = 2\n")
     link(releases, newer)
     upgrade(server)
     for client in clients:
@@ -375,7 +376,8 @@ def test_the_working_directory_is_the_one_that_its_name_leads_to_by_then(run: Ru
     server = run(source=PWD, environ={"PWD": str(tmp_path / "current")}, current=tmp_path / "current").ready()
     assert answer(server) == str(server.folder)
     other = tmp_path / "other"
-    shutil.copytree(server.folder, other)
+    other.mkdir()
+    shutil.copy(server.folder / "app.py", other)
     (tmp_path / "current").unlink()
     (tmp_path / "current").symlink_to(other)
     upgrade(server)
@@ -635,3 +637,88 @@ def test_a_port_may_move_to_another_address(run: Run) -> None:
     upgrade(server)
     assert server.stats["listening"] == [f"[::]:{port}"]
     echo([client, server.connect_at(f"127.0.0.1:{port}"), server.connect_at(f"[::1]:{port}")], "everywhere")
+
+
+# ---- with the other things that an operator does
+
+
+def test_ctl_ends_when_the_new_workers_serve(run: Run, releases: Path) -> None:
+    server = run(workers=2, packages=releases / "current").ready()
+    workers = server.workers()
+    link(releases, package(releases, "2.0"))
+    done = server.ctl("upgrade")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "checking the new program"
+    assert re.fullmatch(r"upgrading to unlimitedws 2.0, Python \S+", done.stdout.splitlines()[1])
+    assert done.stdout.splitlines()[2:] == ["2 workers of unlimitedws 2.0"]
+    assert not set(server.workers()) & set(workers)
+    assert json.loads(server.ctl("upgrade", "--json").stdout) == {"upgraded": True, "version": "2.0", "workers": 2}
+    assert server.ctl("upgrade", "--no-wait").stdout == "the upgrade has begun\n"
+    is_through(server, 3, 3)
+
+
+def test_ctl_says_why_there_is_no_upgrade(run: Run) -> None:
+    server = run(files={"settings.toml": ""}, config="settings.toml").ready()
+    server.expected = "Traceback (most recent call last)"
+    (server.folder / "settings.toml").write_text("port = 'none'\n")
+    done = server.ctl("upgrade")
+    assert done.returncode == 1
+    assert "not upgraded: it ended with exit code 2 before it would serve:" in done.stderr
+    assert "settings.toml: port cannot be 'none'" in done.stderr
+    (server.folder / "settings.toml").write_text("")
+    rewrite(server, "raise RuntimeError('broken app')")
+    done = server.ctl("upgrade")
+    assert done.returncode == 1
+    assert "its workers go on with the code they had" in done.stderr
+    assert (server.stats["upgrades"], server.stats["reloads"]) == (1, 0)
+    server.signal(signal.SIGTERM)
+    server.ends()
+    assert server.ctl("upgrade").returncode == 1
+
+
+def test_the_number_of_workers_stays_until_its_setting_changes(run: Run, engine_name: str) -> None:
+    server = run(files={"settings.toml": "workers = 2"}, config="settings.toml", workers=None, engine=engine_name).ready()
+    clients = [server.connect() for _ in range(6)]
+    assert server.ctl("workers", "4").returncode == 0
+    assert server.ctl("workers", "3").returncode == 0
+    echo(clients, "with three")
+    restarts = [slot["restarts"] for slot in server.stats["slots"]]
+    upgrade(server)
+    assert [slot["restarts"] for slot in server.stats["slots"]] == restarts == [0] * 3
+    assert len(server.workers()) == 3
+    echo(clients, "with three still")
+    assert server.stats["total"]["connections_opened"] == 6
+    (server.folder / "settings.toml").write_text("workers = 1")
+    upgrade(server, 2)
+    until(lambda: len(server.stats["slots"]) == 1)
+    echo(clients, "with one")
+    assert server.stats["total"]["closes"]["drain"] == 0
+    assert all(server.echoes() for _ in range(6))
+    until(lambda: len(listening_inodes(server.pid)) == 2)  # its own and the admin port's
+
+
+def test_a_change_of_workers_that_came_meanwhile_is_made_afterwards(halting: Running) -> None:
+    halting.signal(signal.SIGUSR2)
+    halting.says("replaced", 60)
+    halting.signal(signal.SIGTTIN)
+    open_gate(halting)
+    is_through(halting, 1, 1)
+    until(lambda: len(halting.workers()) == 3)
+
+
+def test_the_control_socket_follows_its_setting(run: Run) -> None:
+    server = run(files={"settings.toml": "control_socket = 'one.sock'"}, config="settings.toml", control_socket=None).ready()
+    one, two = server.folder / "one.sock", server.folder / "two.sock"
+    inode = one.stat().st_ino
+    upgrade(server)
+    assert one.stat().st_ino == inode
+    (server.folder / "settings.toml").write_text("control_socket = '/nowhere/two.sock'")
+    server.signal(signal.SIGUSR2)
+    server.says(r"no upgrade, everything goes on as it was: (.|\n)*/nowhere/two.sock: No such file or directory \(its folder")
+    (server.folder / "settings.toml").write_text("control_socket = 'two.sock'")
+    upgrade(server, 2)
+    assert two.is_socket()
+    assert not one.exists()
+    (server.folder / "settings.toml").write_text("control_socket = ''")
+    upgrade(server, 3)
+    assert not two.exists()
