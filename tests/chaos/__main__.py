@@ -13,6 +13,9 @@
 5. Workers are killed while they give or take connections, in reloads and between workers that serve: they may cost those clients
    that they had, and nobody else anything.
 6. The number of workers changes again and again under those 10,000, while new clients come: nobody may be closed or refused.
+7. The supervisor is replaced again and again under those 10,000, while new clients come: as 1, and none may be refused.
+8. The same with something else at a random moment of it (a worker or the template killed, a reload, another upgrade, another
+   number of workers): nobody may be refused, and the server has to be whole afterwards.
 
 Exit status: 0 when all that was reached, 1 when not. Needs a hard limit of 20,000 open files.
 """
@@ -31,6 +34,7 @@ from tests.bench.tools import compile_tools
 from tests.chaos.moves import killed_moves, moves
 from tests.chaos.scalings import scalings
 from tests.chaos.tools import Footprint, Newcomers, load, report, server
+from tests.chaos.upgrades import disturbed_upgrades, upgrades
 
 CONNECTIONS, IDLE = 10_000, 15_000
 RATE = 10_000  # messages a second, of all of them
@@ -109,6 +113,8 @@ def main() -> int:
     parser.add_argument("--moves", type=int, default=50)
     parser.add_argument("--killed-moves", type=int, default=100)
     parser.add_argument("--scalings", type=int, default=20)
+    parser.add_argument("--upgrades", type=int, default=20)
+    parser.add_argument("--disturbed-upgrades", type=int, default=50)
     parser.add_argument("--idle", type=int, default=1, choices=(0, 1))
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--engine", default="native", choices=("native", "portable"))
@@ -123,6 +129,8 @@ def main() -> int:
         *([moves(options.engine, options.moves, chance)] if options.moves else []),
         *([killed_moves(options.engine, options.killed_moves, chance)] if options.killed_moves else []),
         *([scalings(options.engine, options.scalings, chance)] if options.scalings else []),
+        *([upgrades(options.engine, options.upgrades, chance)] if options.upgrades else []),
+        *([disturbed_upgrades(options.engine, options.disturbed_upgrades, chance)] if options.disturbed_upgrades else []),
     ]  # fmt: skip
     print("reached" if all(reached) else "NOT reached")
     return 0 if all(reached) else 1
