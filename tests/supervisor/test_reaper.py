@@ -77,7 +77,7 @@ print(found == {ours: 6}, programs.wait())
     assert run_script(source) == ["True", "4"]
 
 
-def test_after_an_upgrade_the_children_that_were_the_supervisors_still_are() -> None:
+def test_after_an_upgrade_the_children_of_the_program_before_are_waited_for() -> None:
     source = (
         BEGIN
         + """
@@ -86,7 +86,6 @@ if ours == 0:
     os._exit(6)
 programs = subprocess.Popen(["sh", "-c", "exit 4"])
 reaper = Reaper(found.__setitem__, [ours])
-assert reaper.ours == [ours]
 reap_until(lambda: ours in found)
 print(found == {ours: 6}, programs.wait())
 """

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from tests.supervisor.conftest import Run
 from tests.supervisor.manager import Manager, managing
 from tests.supervisor.running import ECHO, ROOT, Running, descriptors, is_alive, listening_inodes, port_free_everywhere, until
 from tests.supervisor.test_reload import answer, rewrite, version
+from unlimitedws import __version__
+from unlimitedws.supervisor.inheritance import FORMAT
 
 
 def upgrade(server: Running, times: int = 1) -> None:
@@ -216,6 +219,52 @@ def change(file: Path, before: str, after: str) -> None:
     text = file.read_text()
     assert before in text
     file.write_text(text.replace(before, after))
+
+
+DUMPING = """
+import os, shutil
+from unlimitedws import Supervisor
+
+if "UNLIMITEDWS_UPGRADE" in os.environ:
+    shutil.copy(f"/proc/self/fd/{os.environ['UNLIMITEDWS_UPGRADE']}", "document.json")
+Supervisor("app:handlers", port=0, admin_port=0, workers=1, hang_timeout_s=0).run()
+"""
+
+SHAPE = """
+fleet.children.facts.doom fleet.children.facts.engine fleet.children.facts.handover fleet.children.facts.questions
+fleet.children.facts.ready_at fleet.children.facts.started_at fleet.children.facts.state fleet.children.facts.status
+fleet.children.handed_over fleet.children.inherited.channel fleet.children.inherited.pidfd fleet.children.order.listeners
+fleet.children.order.row fleet.children.order.serial fleet.children.order.slot fleet.children.order.workers fleet.children.pid
+fleet.former fleet.generation.facts.engine fleet.generation.facts.files fleet.generation.facts.imports fleet.generation.facts.ready_at
+fleet.generation.facts.threads fleet.generation.facts.why_not_native fleet.generation.inherited.channel fleet.generation.pid fleet.reloads
+fleet.serial fleet.slots.current fleet.slots.number fleet.slots.restarts fleet.slots.retired fleet.table.columns
+fleet.table.inherited.table fleet.upgrades fleet.workers.setting fleet.workers.wanted format history is_check listeners.admin.address
+listeners.admin.any_port listeners.admin.fd listeners.admin.name listeners.admin.slot listeners.control.fd listeners.control.file
+listeners.control.path listeners.files listeners.inherited listeners.next_number listeners.passed listeners.tcp.address
+listeners.tcp.any_port listeners.tcp.fd listeners.tcp.name listeners.tcp.slot ours pid python report.started report.started_at signals
+version
+"""
+
+
+def test_the_document_has_the_shape_of_its_format(run: Run) -> None:
+    """Where this fails, the document has changed: count inheritance.FORMAT up, unless a release can do with either shape."""
+    server = run(script=DUMPING).ready()
+    upgrade(server)
+    document = json.loads((server.folder / "document.json").read_text())
+    assert (document["format"], document["version"]) == (FORMAT, __version__)
+    assert sorted(set(shape(document))) == SHAPE.split()
+
+
+def shape(packed: Any, path: str = "") -> Iterator[str]:
+    """Every key of a document, as a path; items of a list are not told apart."""
+    if isinstance(packed, dict) and packed and path != "history":
+        for key, item in packed.items():
+            yield from shape(item, f"{path}.{key}".lstrip("."))
+    elif isinstance(packed, list) and packed and isinstance(packed[0], dict):
+        for item in packed:
+            yield from shape(item, path)
+    else:
+        yield path
 
 
 # ---- what is refused

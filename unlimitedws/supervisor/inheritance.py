@@ -6,7 +6,7 @@ same document goes to the program that is started for a check only (check.py), w
     format, version, python        of the supervisor that wrote it
     pid                            whose it is; of a check: its parent's
     is_check
-    signals, ours                  the signal mask to return to; children that are the supervisor's own
+    signals, ours                  the signal mask to return to; the children of the process
     report, history                since when it serves, and the dashboard's last half hour
     listeners                      see listeners.py
     fleet                          see takeover.py

@@ -37,17 +37,12 @@ def children(tasks: Path = TASKS) -> set[int] | None:
 class Reaper:
     """Waits for every dead child but the embedding program's own; tells `found(pid, status)` of each.
 
-    status: as `os.waitstatus_to_exitcode` gives it, negative for a signal.  ours: children that were the supervisor's
-    before an upgrade, in the same process."""
+    status: as `os.waitstatus_to_exitcode` gives it, negative for a signal.  ours: the children that this process had when an upgrade
+    replaced its program: whosever they were, nobody else can wait for them any more."""
 
     def __init__(self, found: Callable[[int, int], None], ours: Iterable[int] = ()) -> None:
         self.found = found
         self.not_ours = (children() or set()) - set(ours)
-
-    @property
-    def ours(self) -> list[int]:
-        """The children that are waited for here."""
-        return sorted((children() or set()) - self.not_ours)
 
     def reap(self) -> None:
         """Call on SIGCHLD: one signal may stand for many children."""

@@ -46,7 +46,7 @@ from unlimitedws.supervisor.inheritance import Inheritance
 from unlimitedws.supervisor.listeners import Before, Listeners, listen_for_admin, listen_for_slots
 from unlimitedws.supervisor.notify import Notifier
 from unlimitedws.supervisor.progress import Progress
-from unlimitedws.supervisor.reaper import Reaper, become_subreaper
+from unlimitedws.supervisor.reaper import Reaper, become_subreaper, children
 from unlimitedws.supervisor.renewal import Renewal
 from unlimitedws.supervisor.report import Report
 from unlimitedws.supervisor.sampler import EVERY_S, Sampler
@@ -195,7 +195,7 @@ class Supervisor:
         sock, control = self.admin_listener, self.control_listener
         admin = None if sock is None else Kept(sock.fileno(), Bindable.of(sock), any_port=not self.config.admin_port)
         return {
-            "ours": self.reaper.ours,
+            "ours": sorted(children() or ()),
             "report": self.report.pack(),
             "history": self.history.pack(),
             "listeners": self.fleet.listeners.pack(admin, KeptFile.of(control) if control else None),
