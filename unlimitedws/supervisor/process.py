@@ -70,6 +70,13 @@ def warm_up() -> None:
     loop_factory()
 
 
+def prepare(app: App, config: Config) -> Worker:
+    """A worker as far as it can be made before the fork. Raises EngineUnavailable, BadCertificate."""
+    from unlimitedws.worker import Worker  # not at the top: the supervisor itself does without
+
+    return Worker(app, config, supervised=True)
+
+
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """uvloop's, where it is there (it has no wheels for every machine); else the standard library's."""
     try:
@@ -84,10 +91,10 @@ def inode(fd: int) -> int:
     return os.fstat(fd).st_ino
 
 
-def main(order: Order, load: Callable[[], App], config: Config, *, listeners: Sequence[Listening], channel: int, table: int) -> NoReturn:
+def main(order: Order, make: Callable[[], Worker], *, listeners: Sequence[Listening], channel: int, table: int) -> NoReturn:
     """Runs one worker in a process just forked. The descriptors are this process's own.
 
-    load: gives the app; where it imports it, its errors are reported like those of on_start."""
+    make: gives the worker; where it imports the app, its errors are reported like those of on_start."""
     forking.shrug(signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
     faulthandler.register(DUMP_SIGNAL, file=2, all_threads=True, chain=False)
     stats = StatsTable(table)
@@ -95,8 +102,8 @@ def main(order: Order, load: Callable[[], App], config: Config, *, listeners: Se
     stats.close()
     loop = loop_factory()()
     asyncio.set_event_loop(loop)
-    worker = WorkerProcess(order, config, Channel.adopt(channel), row, listeners)
-    code = loop.run_until_complete(worker.main(load))
+    process = WorkerProcess(order, Channel.adopt(channel), row, listeners)
+    code = loop.run_until_complete(process.main(make))
     logging.shutdown()  # handlers that buffer; forking.end runs no atexit functions
     forking.end(code)
 
@@ -104,11 +111,8 @@ def main(order: Order, load: Callable[[], App], config: Config, *, listeners: Se
 class WorkerProcess:
     """One worker and its conversation with the supervisor."""
 
-    def __init__(
-        self, order: Order, config: Config, channel: Channel, row: memoryview[int], listeners: Sequence[Listening]
-    ) -> None:  # fmt: skip
-        self.order, self.config, self.channel, self.row = order, config, channel, row
-        self.workers = order.workers
+    def __init__(self, order: Order, channel: Channel, row: memoryview[int], listeners: Sequence[Listening]) -> None:
+        self.order, self.channel, self.row, self.workers = order, channel, row, order.workers
         self.listeners = {inode(listener.fd): listener for listener in listeners}
         self.stopping = asyncio.Event()
         self.cutting = asyncio.Event()
@@ -117,12 +121,12 @@ class WorkerProcess:
         self.giving: set[asyncio.Future[None]] = set()
         self.close_code, self.close_reason = GOING_AWAY, "server is stopping"
 
-    async def main(self, load: Callable[[], App]) -> int:
+    async def main(self, make: Callable[[], Worker]) -> int:
         """Serves until told to stop; the exit code."""
         self.listen_to_supervisor()
         self.fill_row()
         try:
-            return await self.serve(load)
+            return await self.serve(make)
         except UnlimitedwsError as error:
             self.channel.send({"failed": failure.pack(error)})
             return error.exit_code
@@ -130,14 +134,11 @@ class WorkerProcess:
             log.exception("worker %d of slot %d failed", os.getpid(), self.order.slot)
             return forking.CRASHED
 
-    async def serve(self, load: Callable[[], App]) -> int:
-        from unlimitedws.worker import Worker
-
-        worker = self.worker = Worker(
-            load(), self.config, row=self.row, serial=self.order.serial, workers=self.workers, supervised=True
-        )  # fmt: skip
+    async def serve(self, make: Callable[[], Worker]) -> int:
+        worker = self.worker = make()
         self.row[INDEX["native"]] = worker.engine_name == "native"
-        start = asyncio.ensure_future(worker.start(list(self.listeners.values())))
+        worker.share(self.workers)
+        start = asyncio.ensure_future(worker.start(list(self.listeners.values()), row=self.row, serial=self.order.serial))
         if not await self.unless_stopped(start):
             return 0
         self.row[INDEX["state"]] = READY

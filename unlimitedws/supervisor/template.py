@@ -35,7 +35,7 @@ from unlimitedws.supervisor.order import Order
 from unlimitedws.supervisor.watcher import source_files
 
 if TYPE_CHECKING:
-    from unlimitedws.app import App
+    from unlimitedws.worker import Worker
 
 FILES_AT_ONCE = 200
 
@@ -61,7 +61,7 @@ class Template:
         self.channel, self.given, self.config = channel, given, config
         self.engine = engine.load(config.engine)
         process.warm_up()
-        self.app = load(given) if imports else None
+        self.worker = self.prepare() if imports else None
         self.workers: dict[int, tuple[int, int]] = {}  # pidfd -> pid, serial
         self.poll = select.poll()
         self.poll.register(channel.fileno(), select.POLLIN)
@@ -133,7 +133,7 @@ class Template:
         self.channel.close()
         for pidfd in self.workers:
             os.close(pidfd)
-        process.main(order, self.load, self.config, listeners=order.listening(listeners), channel=channel, table=table)
+        process.main(order, lambda: self.worker or self.prepare(), listeners=order.listening(listeners), channel=channel, table=table)
 
-    def load(self) -> App:
-        return load(self.given) if self.app is None else self.app
+    def prepare(self) -> Worker:
+        return process.prepare(load(self.given), self.config)
