@@ -53,7 +53,6 @@ EVERYONE = 1 << 30
 class Worker:
     """Serves one app on the running event loop, from `start` to `stop`.
 
-    Whatever needs no descriptor and no loop is made here, so that processes forked before `start` share it.
     supervised: somebody writes advice into the row (`pressure`). Raises EngineUnavailable, BadCertificate."""
 
     loop: asyncio.AbstractEventLoop
@@ -69,11 +68,8 @@ class Worker:
         self._flood_guard = FloodGuard(config)
         self._certificates = Certificates(config) if config.certfile else None
         self._expiry = Expiry(self._expire)
-        self._pool = ThreadPool(config.threads, config.thread_queue)
-        self._dispatch = Dispatch(app, self._pool)
-        self._lifespan = Lifespan(app, self._pool)
         self._gate = Gate(config)
-        self._front = Front(app, config, self._dispatch, self._gate, self._expiry)
+        self._is_prepared = False
         self._engine: Any = None
         self._leaving: list[Leaving] = []
         self._arriving: list[Arriving] = []
@@ -84,6 +80,19 @@ class Worker:
         self._is_accepting = False
         self._cut = False
 
+    def prepare(self) -> Worker:
+        """Makes everything that needs no descriptor and no loop; hooks that the app gets afterwards are not seen.
+
+        `start` does it where it was not done. Done before a fork, its memory is shared by all workers."""
+        if not self._is_prepared:
+            self._is_prepared = True
+            self._flood_guard.start()
+            self._pool = ThreadPool(self.config.threads, self.config.thread_queue)
+            self._dispatch = Dispatch(self.app, self._pool)
+            self._lifespan = Lifespan(self.app, self._pool)
+            self._front = Front(self.app, self.config, self._dispatch, self._gate, self._expiry)
+        return self
+
     async def start(self, listeners: Sequence[Listening], *, row: memoryview, serial: int = 0) -> None:
         """Runs the on_start hooks, then accepts from `listeners`, which stay the caller's.
 
@@ -93,6 +102,7 @@ class Worker:
         self._row, self.serial = row, serial
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self.prepare()
         self._gate.open(row)
         self._dispatch.attach(self.loop)
         self._open_engine()
@@ -320,7 +330,6 @@ class Worker:
         return answer.result()
 
     def _open_engine(self) -> None:
-        self._flood_guard.start()
         self._gate.guard(self._dispatch.endpoints)
         loop = self.loop
         self._engine = self._engine_class(self.config, self._front, self._row, self.serial, loop.call_soon, loop.call_soon_threadsafe)

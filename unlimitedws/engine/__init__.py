@@ -13,6 +13,18 @@ from typing import Any
 
 from unlimitedws.errors import EngineUnavailable
 
+try:
+    from unlimitedws.engine.pages import give_back_free as give_back_free
+    from unlimitedws.engine.pages import give_back_zeros as give_back_zeros
+except ImportError:  # not built: nothing is given back
+
+    def give_back_free() -> None:
+        """See `pages.pyx`."""
+
+    def give_back_zeros(owner: object) -> int:
+        """See `pages.pyx`."""
+        return 0
+
 
 def why_not_native() -> str | None:
     """Why the native engine cannot be imported; None when it can."""

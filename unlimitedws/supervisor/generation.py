@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -90,6 +91,8 @@ class Generation:
         forked: asyncio.Future[int] = self.loop.create_future()
 
         def fork() -> None:
+            gc.unfreeze()
+            gc.collect()  # of what the fork freezes nothing is collected any more
             try:
                 forked.set_result(forking.fork(child))
             except OSError as error:
@@ -99,7 +102,7 @@ class Generation:
         return await forked
 
     def become_template(self, theirs: Channel) -> NoReturn:
-        from unlimitedws.supervisor import template  # not the supervisor's: what it imports, it keeps
+        from unlimitedws.supervisor import template  # not at the top: see rehearsal.py
 
         close_supervisors(keep=self.kept | {theirs.fileno()})
         template.main(theirs, self.given, self.config, imports=self.imports)

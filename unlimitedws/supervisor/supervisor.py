@@ -47,6 +47,7 @@ from unlimitedws.supervisor.listeners import Before, Listeners, listen_for_admin
 from unlimitedws.supervisor.notify import Notifier
 from unlimitedws.supervisor.progress import Progress
 from unlimitedws.supervisor.reaper import Reaper, become_subreaper, children
+from unlimitedws.supervisor.rehearsal import rehearse
 from unlimitedws.supervisor.renewal import Renewal
 from unlimitedws.supervisor.report import Report
 from unlimitedws.supervisor.sampler import EVERY_S, Sampler
@@ -113,6 +114,7 @@ class Supervisor:
                 stack.callback(control_listener.close)
             kept -= listeners.descriptors  # systemd's were open before
             kept -= before.descriptors if before else frozenset()
+            rehearse(self.config)
             stack.enter_context(signals_restored())
             become_subreaper()
             runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.SelectorEventLoop))
