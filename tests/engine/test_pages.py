@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 import unlimitedws.engine as engine
+from tests.supervisor.running import ROOT
 
 if engine.why_not_native() is not None:
     pytest.skip(f"the native engine is not built: {engine.why_not_native()}", allow_module_level=True)
@@ -47,3 +51,27 @@ def test_free_memory_can_be_given_back_at_any_time() -> None:
     kept = [bytes(1000) for _ in range(1000)]
     engine.give_back_free()
     assert kept[-1] == bytes(1000)
+
+
+def test_gaps_are_filled_up_to_a_limit() -> None:
+    kept = [bytes(size) for size in (20, 100, 400, 1000, 5000) for _ in range(500)]
+    del kept[::2]
+    assert 0 < engine.fill_gaps(10_000) <= 2 * (10_000 + 2 * 64 * 1024)
+    assert all(not any(each) for each in kept)
+
+
+@pytest.mark.skipif("PYTHONMALLOC" in os.environ, reason="small blocks come from another allocator")
+def test_what_is_allocated_after_gaps_were_filled_lies_side_by_side() -> None:
+    script = """
+import gc
+from unlimitedws import engine
+kept = [bytes(67) for _ in range(100_000)]
+del kept[::100]                         # a gap of 112 bytes in each page and more
+gc.collect()
+engine.fill_gaps(8 << 20)
+pages = {id(each) // 4096 for each in [bytes(67) for _ in range(1000)]}
+print(len(pages))
+"""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert int(done.stdout) <= 40  # 1,000 blocks of 112 bytes fill 28 pages
