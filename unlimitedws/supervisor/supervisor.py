@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import platform
@@ -115,6 +116,7 @@ class Supervisor:
             kept -= listeners.descriptors  # systemd's were open before
             kept -= before.descriptors if before else frozenset()
             rehearse(self.config)
+            stack.callback(gc.unfreeze)  # the program's own objects, frozen by our forks
             stack.enter_context(signals_restored())
             become_subreaper()
             runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.SelectorEventLoop))
