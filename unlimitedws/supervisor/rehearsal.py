@@ -42,8 +42,7 @@ def rehearse(config: Config) -> None:
     """Runs one worker with an echo app until its last client has left. What fails here only costs memory, and is logged.
 
     Needs a thread without a running loop, as the one that forks is."""
-    import unlimitedws.supervisor.template  # noqa: F401
-
+    import_all()
     if not is_there(config.engine):
         return
     ours, theirs = Channel.pair()
@@ -62,6 +61,14 @@ def rehearse(config: Config) -> None:
         loop.close()
         ours.close()
         theirs.close()
+
+
+def import_all() -> None:
+    """Imports what templates and workers need, and the supervisor itself does not."""
+    import unlimitedws.supervisor.template
+    import unlimitedws.worker  # noqa: F401
+
+    process.loop_factory()
 
 
 def is_there(name: str) -> bool:
