@@ -12,7 +12,7 @@ SANITIZERS ?= address,undefined
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types build deploy-tools dist docs-reference sanitize fuzz bench bench-door chaos autobahn clean
+.PHONY: help run test check lint types build deploy-tools dist docs-reference sanitize fuzz bench bench-door bench-empty chaos autobahn clean
 
 PY := $(abspath $(VENV))/bin/python
 NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h)
@@ -70,6 +70,9 @@ bench: $(VENV)/.test $(VENV)/.native  ## the figures of docs/performance.md, on 
 
 bench-door: $(VENV)/.test $(VENV)/.native  ## the figures of the front door: hooks, slow hooks, a siege
 	$(PY) -m tests.bench.door $(ARGS)
+
+bench-empty: $(VENV)/.test $(VENV)/.native  ## the memory of a server without connections, and after a crowd has left
+	$(PY) -m tests.bench.empty $(ARGS)
 
 chaos: $(VENV)/.test $(VENV)/.native  ## reloads and kills under load, counted by clients that check every message
 	$(PY) -m tests.chaos $(ARGS)

@@ -25,13 +25,15 @@ class House:
     def __init__(self, given: Any, **settings: Any) -> None:
         self.config = Config(**settings)
         app = App.of(given)
-        loop = asyncio.get_running_loop()
-        self.pool = ThreadPool(self.config.threads, self.config.thread_queue, loop)
-        self.work = Dispatch(app, self.pool, loop)
+        self.pool = ThreadPool(self.config.threads, self.config.thread_queue)
+        self.work = Dispatch(app, self.pool)
+        self.work.attach(asyncio.get_running_loop())
         self.row = memoryview(array("q", [0] * len(FIELDS)))
         self.expired: list[Any] = []
         self.expiry = Expiry(self.expired.append)
-        self.front = Front(app, self.config, self.work, Gate(self.config, self.row), self.expiry)
+        gate = Gate(self.config)
+        gate.open(self.row)
+        self.front = Front(app, self.config, self.work, gate, self.expiry)
 
     def answer(self, head: bytes, *data: bytes, **facts: Any) -> Any:
         """The answer to a request: a verdict, or the `Pipe` of a stream that has begun."""

@@ -78,9 +78,9 @@ def dispatched(given: Any, test: Callable[[Dispatch, FakeEngine], Any], *, threa
     """Runs a coroutine function with the dispatch of an app on a fake engine."""
 
     async def main() -> None:
-        loop = asyncio.get_running_loop()
-        pool = ThreadPool(threads, queue, loop)
-        dispatch = Dispatch(App.of(given), pool, loop)
+        pool = ThreadPool(threads, queue)
+        dispatch = Dispatch(App.of(given), pool)
+        dispatch.attach(asyncio.get_running_loop())
         try:
             await asyncio.wait_for(test(dispatch, FakeEngine(dispatch)), WAIT_S)
         finally:

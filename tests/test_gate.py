@@ -21,7 +21,10 @@ PROXY = ("10.0.0.1", 4000)
 
 def gate_of(*, workers: int = 1, **settings: Any) -> tuple[Gate, memoryview]:
     row = memoryview(array("q", [0] * len(FIELDS)))
-    return Gate(Config(**settings), row, workers=workers), row
+    gate = Gate(Config(**settings))
+    gate.open(row)
+    gate.share(workers)
+    return gate, row
 
 
 def advise(row: memoryview, *, share: int = 0, shedding: bool = False, age_s: float = 0.0) -> None:

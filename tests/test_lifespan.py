@@ -20,7 +20,8 @@ def lived(given: Any, *, timeout_s: float = 5.0) -> None:
     """Starts and stops the lifespan of an app."""
 
     async def main() -> None:
-        pool = ThreadPool(2, 2, asyncio.get_running_loop())
+        pool = ThreadPool(2, 2)
+        pool.attach(asyncio.get_running_loop())
         lifespan = Lifespan(App.of(given), pool)
         try:
             await lifespan.start(WORKER, stop_timeout_s=timeout_s)
@@ -135,7 +136,8 @@ def test_a_start_that_is_cancelled_stops_what_had_started() -> None:
         await asyncio.Event().wait()
 
     async def main() -> None:
-        pool = ThreadPool(1, 0, asyncio.get_running_loop())
+        pool = ThreadPool(1, 0)
+        pool.attach(asyncio.get_running_loop())
         lifespan = Lifespan(App.of({"/a": noting("a", order), "/b": slow}), pool)
         start = asyncio.ensure_future(lifespan.start(WORKER, stop_timeout_s=1.0))
         while "waits" not in order:

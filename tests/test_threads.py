@@ -18,7 +18,8 @@ def on_loop(test: Callable[[ThreadPool], Any], *, threads: int = 2, queue: int =
     """Runs a coroutine function with a pool on a fresh loop."""
 
     async def main() -> None:
-        pool = ThreadPool(threads, queue, asyncio.get_running_loop())
+        pool = ThreadPool(threads, queue)
+        pool.attach(asyncio.get_running_loop())
         before = threading.active_count()
         try:
             await asyncio.wait_for(test(pool), WAIT_S)
@@ -226,7 +227,8 @@ def test_a_call_that_outlives_the_loop_ends_in_silence() -> None:
     go = threading.Event()
 
     async def main() -> None:
-        pool = ThreadPool(1, 0, asyncio.get_running_loop())
+        pool = ThreadPool(1, 0)
+        pool.attach(asyncio.get_running_loop())
         pool.submit(lambda: go.wait(WAIT_S), lambda *_: None)
         pool.close()
 

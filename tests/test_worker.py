@@ -62,8 +62,8 @@ def test_ids_carry_the_serial_of_the_worker(engine_name: str) -> None:
     handlers = Handlers()
     handlers.on_connect = opened.append
     with listening() as listener, running_loop() as loop:
-        worker = Worker(App.of(handlers), Config(engine=engine_name), row=new_row(), serial=5)
-        asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())]), loop).result(WAIT_S)
+        worker = Worker(App.of(handlers), Config(engine=engine_name))
+        asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())], row=new_row(), serial=5), loop).result(WAIT_S)
         with socket.create_connection(listener.getsockname()) as peer:
             upgrade(peer)
             eventually(lambda: opened)
@@ -73,8 +73,8 @@ def test_ids_carry_the_serial_of_the_worker(engine_name: str) -> None:
 
 def test_a_listener_stays_its_owners(engine_name: str) -> None:
     with listening() as listener, running_loop() as loop:
-        worker = Worker(App.of(echoing()), Config(engine=engine_name), row=new_row())
-        asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())]), loop).result(WAIT_S)
+        worker = Worker(App.of(echoing()), Config(engine=engine_name))
+        asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())], row=new_row()), loop).result(WAIT_S)
         asyncio.run_coroutine_threadsafe(worker.stop(), loop).result(WAIT_S)
         with socket.create_connection(listener.getsockname()):  # queued in the kernel for a successor
             listener.settimeout(WAIT_S)
@@ -93,8 +93,8 @@ def test_on_start_completes_before_the_worker_accepts(engine_name: str) -> None:
     handlers.on_connect = lambda conn: order.append("connected")
     with listening() as listener, socket.create_connection(listener.getsockname()) as early, running_loop() as loop:
         early.settimeout(WAIT_S)
-        worker = Worker(App.of(handlers), Config(engine=engine_name), row=new_row())
-        asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())]), loop).result(WAIT_S)
+        worker = Worker(App.of(handlers), Config(engine=engine_name))
+        asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())], row=new_row()), loop).result(WAIT_S)
         upgrade(early)
         eventually(lambda: len(order) == 2)
         asyncio.run_coroutine_threadsafe(worker.stop(), loop).result(WAIT_S)
@@ -107,9 +107,9 @@ def test_a_start_that_fails_leaves_nothing_behind(engine_name: str) -> None:
     gc.collect()
     before = descriptors(), threading.active_count()
     with listening() as listener, running_loop() as loop:
-        worker = Worker(App.of(handlers), Config(engine=engine_name), row=new_row())
+        worker = Worker(App.of(handlers), Config(engine=engine_name))
         with pytest.raises(StartFailed, match="ZeroDivisionError"):
-            asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())]), loop).result(WAIT_S)
+            asyncio.run_coroutine_threadsafe(worker.start([Listening(listener.fileno())], row=new_row()), loop).result(WAIT_S)
     del worker
     gc.collect()
     assert (descriptors(), threading.active_count()) == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -129,6 +128,8 @@ def find(module: ModuleType, attribute: str, spec: str) -> Any:
 
 
 def suggestion(module: ModuleType, attribute: str) -> str:
+    import difflib  # here: not for every server's memory
+
     public = [name for name in vars(module) if not name.startswith("_") and name != "Handlers"]
     near = [name for name in public if isinstance(vars(module)[name], Handlers)]
     near += [name for name in difflib.get_close_matches(attribute, public) if name not in near]

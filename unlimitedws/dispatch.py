@@ -32,11 +32,13 @@ Call = Callable[..., object]
 class Dispatch:
     """Wraps the hooks of an app for one engine, and keeps what is pending: coroutines and blocking calls.
 
-    `endpoints` are made first, for the engine's front; `serve(engine)` before the engine calls the first of them."""
+    `endpoints` are made first, for the engine's front; then `attach(loop)`, and `serve(engine)` before the engine calls the
+    first of them."""
 
-    def __init__(self, app: App, pool: ThreadPool, loop: asyncio.AbstractEventLoop) -> None:
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, app: App, pool: ThreadPool) -> None:
         self.pool = pool
-        self.loop = loop
         self.engine: Any = None
         self.tasks: set[asyncio.Task[Any]] = set()
         self.stopping = False
@@ -44,6 +46,11 @@ class Dispatch:
         self._blocking: deque[int] = deque()  # endpoints whose messages go to threads
         self._room_at = pool.limit - max(1, pool.limit // 8)  # with less room, every call would stall and unstall
         self.endpoints = tuple(self._endpoint(number, handlers) for number, handlers in enumerate(app.endpoints))
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Coroutines run on this loop, and it is told of blocking calls that are done."""
+        self.loop = loop
+        self.pool.attach(loop)
 
     def serve(self, engine: Any) -> None:
         self.engine = engine

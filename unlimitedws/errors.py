@@ -25,7 +25,6 @@ writes its own sentence, which says what to do next where that is known.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 from collections.abc import Iterable
@@ -48,6 +47,8 @@ class UnknownSetting(ConfigError):
     """A key that no setting has."""
 
     def __init__(self, key: str, source: str, accepted: Iterable[str]) -> None:
+        import difflib  # here: not for every server's memory
+
         self.key, self.source, self.accepted = key, source, sorted(accepted)
         near = difflib.get_close_matches(key, self.accepted, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""

@@ -40,13 +40,13 @@ COUNTED, PENDING, SHEDDING, SHARE, ADVISED_NS = (
 
 
 class Gate:
-    """`contract.Gate` for one worker, and the judge of its handshakes.
+    """`contract.Gate` for one worker, and the judge of its handshakes; `open` comes before the first question.
 
-    row: as the engine has it.  workers: how many share the limits of the server. A trusted proxy speaks for many: it is not
-    counted by address, but its clients are, as soon as it has named them."""
+    A trusted proxy speaks for many: it is not counted by address, but its clients are, as soon as it has named them."""
 
-    def __init__(self, config: Config, row: memoryview[int], *, workers: int = 1) -> None:
-        self._row = row
+    _row: memoryview[int]
+
+    def __init__(self, config: Config) -> None:
         self._config = config
         self._proxies = Trusted(config.trusted_proxies)
         self._total = config.max_connections_total
@@ -54,13 +54,17 @@ class Gate:
         self._held = 0
         self._by_address: dict[str | bytes, int] = {}
         self._prefixes = Prefixes(config.address_prefix_v4, config.address_prefix_v6)
-        self._upgrades, self._secured = (Pace(*self._rates(workers)) for _ in range(2))
+        self._upgrades, self._secured = (Pace(*self._rates(1)) for _ in range(2))
         self._is_tls = bool(config.certfile)
-        self.share(workers)
+        self.share(1)
         self._busy = refusals("the server is busy; come back later", config.retry_after_s, Cause.SHED)
         self._full = refusals("too many connections from this address", config.retry_after_s, Cause.LIMIT)
         self._unguarded: list[Endpoint] = []
         self._guarding = False
+
+    def open(self, row: memoryview[int]) -> None:
+        """row: as the engine has it."""
+        self._row = row
 
     def share(self, workers: int) -> None:
         """So many workers share the limits of the server from now on. What is held or was used of them stays so."""

@@ -20,17 +20,16 @@ log = logging.getLogger("unlimitedws.handlers")
 
 
 class Lifespan:
-    """Runs the start and stop hooks of an app; remembers which have started."""
+    """Runs the start hooks that an app has now and its stop hooks; remembers which have started."""
 
     def __init__(self, app: App, pool: ThreadPool) -> None:
-        self._app = app
         self._pool = pool
+        self._hooks = [(handlers, handlers.hook("on_start")) for handlers in app.endpoints]
         self._started: list[Handlers] = []
 
     async def start(self, worker: Any, *, stop_timeout_s: float) -> None:
         """Runs every on_start. When one raises, those before it are stopped again and StartFailed is raised."""
-        for handlers in self._app.endpoints:
-            hook = handlers.hook("on_start")
+        for handlers, hook in self._hooks:
             try:
                 if hook is not None:
                     await self._run(hook, worker)
@@ -45,7 +44,7 @@ class Lifespan:
     async def stop(self, worker: Any, *, timeout_s: float) -> None:
         """Runs every on_stop of what has started, the last first, each for at most `timeout_s`. Failures are logged."""
         while self._started:
-            hook = self._started.pop().hook("on_stop")
+            hook = self._started.pop().hook("on_stop")  # asked now: on_start may have registered it
             if hook is None:
                 continue
             await self._stop_one(hook, worker, timeout_s)

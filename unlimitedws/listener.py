@@ -95,8 +95,9 @@ def resolve(host: str, port: int) -> Bindable:
     """The first address of `host`. Asks the resolver, so it may block; raises ListenError."""
     if host == EVERYWHERE:
         return everywhere(port)
+    name = host.encode() if host.isascii() else host  # text would import the tables of IDNA (0.3 MB) for an address, too
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:  # gaierror is one
         raise ListenError(host, port, error) from None
     except (UnicodeError, ValueError) as error:  # a label over 63 characters, a NUL

@@ -55,7 +55,7 @@ class Server:
         self.config = adapt(config, {**settings, **place})
         self.host, self.port = self.config.host, self.config.port
         self._row = memoryview(bytearray(ROW_BYTES)).cast("q")
-        self.worker = Worker(App.of(handlers), self.config, row=self._row)
+        self.worker = Worker(App.of(handlers), self.config)
         self._listeners: list[Listener] = []
         self._started = False
 
@@ -67,7 +67,7 @@ class Server:
         self._listeners = await open_listeners(self.config)
         self.port = next((listener.port for listener in self._listeners if listener.is_tcp), self.port)
         try:
-            await self.worker.start([listener.listening() for listener in self._listeners])
+            await self.worker.start([listener.listening() for listener in self._listeners], row=self._row)
         except BaseException:
             self._close_listeners()
             raise

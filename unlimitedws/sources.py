@@ -7,7 +7,6 @@ the key, the place and what would be accepted.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +63,8 @@ def made(values: Mapping[str, Any], sources: Mapping[str, str]) -> Config:
 
 def from_file(file: str) -> Layer:
     """What a TOML file sets: flat keys. Raises ConfigError when it cannot be read or is no TOML."""
+    import tomllib  # here: not for every server's memory
+
     try:
         table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:

@@ -25,21 +25,26 @@ Job = tuple[Callable[[], Any], Done]
 
 
 class ThreadPool:
-    """Runs calls in at most `threads` daemon threads, started when needed; used from the loop's thread alone.
+    """Runs calls in at most `threads` daemon threads, started when needed; used from the loop's thread alone, after `attach`.
 
     `pending` is the number of calls running or queued; at `limit` the pool is full. Being full is told, not
     enforced: some calls must not be lost (on_close), and who asks for more is its owner's to hold back."""
 
-    def __init__(self, threads: int, queue: int, loop: asyncio.AbstractEventLoop) -> None:
+    _loop: asyncio.AbstractEventLoop
+
+    def __init__(self, threads: int, queue: int) -> None:
         self.size = threads
         self.limit = threads + queue
         self.pending = 0
-        self._loop = loop
         self._started = 0
         self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._finished: deque[tuple[Done, Any, BaseException | None]] = deque()
         self._woken = False
         self._closed = False
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        """This loop is told of what is done."""
+        self._loop = loop
 
     @property
     def is_full(self) -> bool:

@@ -53,26 +53,23 @@ EVERYONE = 1 << 30
 class Worker:
     """Serves one app on the running event loop, from `start` to `stop`.
 
-    row: a writable memoryview of format "q" with an item for each of `counters.FIELDS`; the engine and the worker write
-    their counters there.  serial: the number of this worker in the server's life, the upper part of connection ids.
-    workers: how many there are, this one included.  supervised: somebody writes advice into the row (`pressure`).
-    Raises EngineUnavailable, BadCertificate."""
+    supervised: somebody writes advice into the row (`pressure`). Raises EngineUnavailable, BadCertificate."""
 
-    def __init__(
-        self, app: App, config: Config, *, row: memoryview, serial: int = 0, workers: int = 1, supervised: bool = False
-    ) -> None:  # fmt: skip
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, app: App, config: Config, *, supervised: bool = False) -> None:
         self.app = app
         self.config = config
-        self.serial = serial
+        self.serial = 0
         self._engine_class = load(config.engine)
         self.engine_name: str = self._engine_class.name
         self.handover = FORMAT
-        self._row = row
-        self._gate = Gate(config, row, workers=workers)
         self._pressure = None if supervised else Pressure(config)
         self._flood_guard = FloodGuard(config)
         self._certificates = Certificates(config) if config.certfile else None
         self._expiry = Expiry(self._expire)
+        self._gate = Gate(config)
+        self._is_prepared = False
         self._engine: Any = None
         self._leaving: list[Leaving] = []
         self._arriving: list[Arriving] = []
@@ -83,15 +80,31 @@ class Worker:
         self._is_accepting = False
         self._cut = False
 
-    async def start(self, listeners: Sequence[Listening]) -> None:
+    def prepare(self) -> Worker:
+        """Makes everything that needs no descriptor and no loop; hooks that the app gets afterwards are not seen.
+
+        `start` does it where it was not done. Done before a fork, its memory is shared by all workers."""
+        if not self._is_prepared:
+            self._is_prepared = True
+            self._flood_guard.start()
+            self._pool = ThreadPool(self.config.threads, self.config.thread_queue)
+            self._dispatch = Dispatch(self.app, self._pool)
+            self._lifespan = Lifespan(self.app, self._pool)
+            self._front = Front(self.app, self.config, self._dispatch, self._gate, self._expiry)
+        return self
+
+    async def start(self, listeners: Sequence[Listening], *, row: memoryview, serial: int = 0) -> None:
         """Runs the on_start hooks, then accepts from `listeners`, which stay the caller's.
 
+        row: a writable memoryview of format "q" with an item for each of `counters.FIELDS`; the engine and the worker write
+        their counters there.  serial: the number of this worker in the server's life, the upper part of connection ids.
         Raises StartFailed with a report of the hook that raised; nothing is left to stop then."""
+        self._row, self.serial = row, serial
         self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._pool = ThreadPool(self.config.threads, self.config.thread_queue, self.loop)
-        self._dispatch = Dispatch(self.app, self._pool, self.loop)
-        self._lifespan = Lifespan(self.app, self._pool)
+        self.prepare()
+        self._gate.open(row)
+        self._dispatch.attach(self.loop)
         self._open_engine()
         try:
             await self._lifespan.start(self, stop_timeout_s=self.config.stop_timeout_s)
@@ -317,8 +330,6 @@ class Worker:
         return answer.result()
 
     def _open_engine(self) -> None:
-        self._flood_guard.start()
-        self._front = Front(self.app, self.config, self._dispatch, self._gate, self._expiry)
         self._gate.guard(self._dispatch.endpoints)
         loop = self.loop
         self._engine = self._engine_class(self.config, self._front, self._row, self.serial, loop.call_soon, loop.call_soon_threadsafe)

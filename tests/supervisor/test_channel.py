@@ -56,6 +56,14 @@ def test_nothing_to_read_does_not_block(ends: tuple[Channel, Channel]) -> None:
         one.receive()
 
 
+def test_a_look_without_waiting_takes_what_is_there_and_does_not_block(ends: tuple[Channel, Channel]) -> None:
+    one, other = ends
+    other.send({"already": "there"})
+    assert one.receive(wait=False) == ({"already": "there"}, [])
+    with pytest.raises(BlockingIOError):
+        one.receive(wait=False)
+
+
 def test_an_end_can_be_adopted_from_its_descriptor(ends: tuple[Channel, Channel]) -> None:
     one, other = ends
     adopted = Channel.adopt(os.dup(other.fileno()))

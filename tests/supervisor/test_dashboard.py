@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -88,6 +89,42 @@ def test_each_worker_has_a_line_of_its_own(run: Run, browser: Browser) -> None:
     tab.until("charts.every((chart) => chart.series?.map((one) => one.label).join() === 'worker 0,worker 1,worker 2')", True)
     tab.evaluate("document.querySelector('[data-view=total]').click()")
     tab.until("charts[0].series.map((one) => one.label)", ["open", "in handshake"])
+
+
+@needs_browser
+def test_one_worker_can_be_chosen_and_left_again(run: Run, browser: Browser) -> None:
+    server = run(workers=3).ready()
+    labels = "charts[2].series?.map((one) => one.label).join()"
+    tab = watched(browser, server, "/#worker-2")
+    tab.until(labels, "in,out")
+    tab.until("document.getElementById('which').value", "2")
+    tab.until("document.querySelector('tr.chosen')?.cells[0].textContent", "2")
+    tab.until(TILE.format("Connections").replace("children[1]", "children[2]"), "0 in handshake")
+    tab.evaluate("document.querySelector('#workers [data-slot=\"1\"]').click()")
+    tab.until("document.getElementById('which').value + location.hash", "1#worker-1")
+    tab.evaluate(
+        "document.getElementById('which').value = ''; document.getElementById('which').dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    tab.until(labels, "worker 0,worker 1,worker 2")
+    tab.evaluate("document.querySelector('[data-view=total]').click()")
+    tab.until("document.getElementById('which').hidden", True)
+    assert tab.evaluate("forbidden") == []
+
+
+@needs_browser
+def test_a_page_begins_with_what_each_worker_did_before_it(run: Run, browser: Browser) -> None:
+    server = run(workers=2).ready()
+    with server.connect() as client:
+        client.send("hello")
+        assert client.recv(timeout=10) == "hello"
+        # Two looks, so that there is a rate between them.
+        until(lambda: len(json.loads(server.get("/history/workers")[1])["times"]) > 1, timeout_s=60)
+        tab = watched(browser, server, "/#workers")
+        before = "(point, at) => point && history.times[at] < performance.timeOrigin / 1000"
+        points = f"[...history.slots.values()].map((points) => points.filter({before}))"
+        tab.until(f"{points}.every((mine) => mine.length > 1)", True)
+        tab.until(f"{points}.every((mine) => mine.at(-1).messagesIn >= 0 && mine.at(-1).causes['peer_closed'] >= 0)", True)
+        tab.until(f"Math.max(...{points}.map((mine) => mine.at(-1).connections))", 1)
 
 
 @needs_browser

@@ -24,8 +24,8 @@ from unlimitedws.supervisor.stats_table import StatsTable
 kept = frozenset(open_descriptors())
 exits, lost = {}, []
 
-def generation(given, imports=True):
-    made = Generation(given, Config(), kept=kept, imports=imports, on_exit=exits.__setitem__, on_lost=lost.append)
+def generation(given, imports=True, **settings):
+    made = Generation(given, Config(**settings), kept=kept, imports=imports, on_exit=exits.__setitem__, on_lost=lost.append)
     def found(pid, status):
         if pid == made.pid:
             made.died(status)
@@ -51,7 +51,7 @@ def run_story(story: str) -> list[str]:
 def test_it_starts_tells_about_itself_and_ends_when_retired() -> None:
     story = """
     async def main():
-        one = generation(Handlers())
+        one = generation(Handlers(), reload=True)
         await one.start()
         print(one.engine in ("native", "portable"), one.threads, one.pid != os.getpid(), any("unlimitedws" in file for file in one.files))
         one.retire()

@@ -11,6 +11,11 @@ from unlimitedws.supervisor.history import KEEP_S, History
 from unlimitedws.supervisor.report import add
 
 
+class Slot:
+    number = 0
+    restarts = 0
+
+
 class Report:
     """What a history asks for: a server without processes, whose counters only grow."""
 
@@ -19,6 +24,7 @@ class Report:
     def __init__(self) -> None:
         self.fleet = self
         self.restarts = 0
+        self.slots: tuple[object, ...] = ()
         self.messages = 0
 
     def sample(self) -> dict[int, object]:
@@ -41,6 +47,16 @@ def test_half_an_hour_is_kept_and_no_more() -> None:
         history.look()
     told = history.document()["history"]
     assert [look["total"]["messages_in"] for look in told] == list(range(11, most + 11))
+
+
+def test_each_look_is_one_at_every_slot_too() -> None:
+    report = Report()
+    report.slots = (Slot(),)
+    history = History(report, every_s=5.0)  # type: ignore[arg-type]
+    for _ in range(3):
+        history.look()
+    assert history.workers.document()["times"] == [look["time"] for look in history.document()["history"]]
+    assert history.workers.document()["slots"] == [0]
 
 
 def test_a_look_has_the_words_of_stats(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -11,6 +12,14 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import ECHO, descriptors, is_alive, listening_inodes, sockets, until
+from unlimitedws.app import App
+from unlimitedws.config import Config
+from unlimitedws.engine.counters import ROW_BYTES
+from unlimitedws.handlers import Handlers
+from unlimitedws.supervisor.channel import Channel
+from unlimitedws.supervisor.order import Order
+from unlimitedws.supervisor.process import WorkerProcess
+from unlimitedws.worker import Worker
 
 BLOCKS = """
 import time
@@ -182,3 +191,29 @@ def test_programs_that_an_app_starts_take_signals_as_usual(run: Run) -> None:
     with server.connect() as client:
         client.send("?")
         assert client.recv(timeout=10) == str(-signal.SIGINT)
+
+
+def test_a_sigterm_before_the_loop_runs_is_not_lost() -> None:
+    ours, theirs = Channel.pair()
+    process = WorkerProcess(Order(1, 0, 0, ()), theirs, memoryview(bytearray(ROW_BYTES)).cast("q"), [])
+    process.signalled()
+    assert asyncio.run(process.main(lambda: Worker(App.of(Handlers()), Config(), supervised=True))) == 0
+    for channel in (ours, theirs):
+        channel.close()
+
+
+def test_a_signal_handler_that_the_import_of_an_app_sets_takes_no_sigterm_from_a_worker(run: Run) -> None:
+    source = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: print('mine', flush=True))\n" + ECHO
+    server = run(source=source, workers=1).ready()
+    pid = server.workers()[0]
+    os.kill(pid, signal.SIGTERM)
+    server.says(rf"worker {pid} of slot 0 was told to stop, not by us")
+    server.successors(pid, workers=1)
+    assert "mine" not in server.log
+
+
+def test_workers_of_one_start_hold_only_their_own_descriptors(run: Run) -> None:
+    server = run(workers=20).ready()  # more than are forked at once
+    held = [kinds(pid) for pid in server.workers()]
+    assert len(held) == 20
+    assert all(each == held[0] for each in held)

@@ -13,6 +13,23 @@ from typing import Any
 
 from unlimitedws.errors import EngineUnavailable
 
+try:
+    from unlimitedws.engine.pages import fill_gaps as fill_gaps
+    from unlimitedws.engine.pages import give_back_free as give_back_free
+    from unlimitedws.engine.pages import give_back_zeros as give_back_zeros
+except ImportError:  # not built: more memory is taken
+
+    def fill_gaps(most_bytes: int) -> int:
+        """See `pages.pyx`."""
+        return 0
+
+    def give_back_free() -> None:
+        """See `pages.pyx`."""
+
+    def give_back_zeros(owner: object) -> int:
+        """See `pages.pyx`."""
+        return 0
+
 
 def why_not_native() -> str | None:
     """Why the native engine cannot be imported; None when it can."""

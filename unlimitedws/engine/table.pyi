@@ -3,4 +3,7 @@
 ROW_BYTES: int
 METER_BYTES: int
 
-class Table: ...
+class Table:
+    """The part of `contract.Engine` that holds rows; `native.Engine` is the whole."""
+
+    departing: dict[int, int]

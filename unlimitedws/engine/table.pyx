@@ -28,6 +28,8 @@ cdef str UNNAMED = addresses.UNIX
 cdef enum:
     POOL_KEEPS = 64         # free Unfinished kept
 
+cdef str FIRST_HANDLING = counters.MESSAGE_HANDLING.fields[0].name  # read here: `fields` makes them anew
+
 cdef uint64_t MAX_TABLE = 1 << 24   # descriptors; a limit may be 1e9, and address space is finite too
 
 ROW_BYTES = sizeof(Entry)
@@ -79,7 +81,7 @@ cdef class Table:
             raise ValueError(f"the stats row has {row.shape[0]} columns, not {len(counters.FIELDS)}")
         self.row_view = row
         self.row = &self.row_view[0]
-        self.handling = self.row + <int>counters.INDEX[counters.MESSAGE_HANDLING.fields[0].name]
+        self.handling = self.row + <int>counters.INDEX[FIRST_HANDLING]
         self.ring = self.row + <int>counters.INDEX["ring_noted"]
         self.thread = this_thread()
         self.gate, self.secured, self.names = front.gate, {}, {}

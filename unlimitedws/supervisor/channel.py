@@ -17,6 +17,8 @@ Message = dict[str, Any]
 MAX_BYTES = 128 * 1024
 """Largest packet; below the kernel's default send buffer (208 KiB)."""
 
+pack = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode  # json.dumps would make an encoder for each message
+
 MAX_FDS = 253
 """Descriptors in one packet: the kernel's limit (SCM_MAX_FD)."""
 
@@ -49,22 +51,25 @@ class Channel:
 
     def send(self, message: Message, fds: Sequence[int] = ()) -> bool:
         """Sends one message; whether the other end could take it. The descriptors stay the caller's too."""
-        packet = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace")
+        packet = pack(message).encode("utf-8", "backslashreplace")
         try:
-            socket.send_fds(self.sock, [packet], list(fds))
+            if fds:
+                socket.send_fds(self.sock, [packet], list(fds))
+            else:
+                self.sock.send(packet)
         except OSError:
             # Gone (EPIPE), closed by us, or so stuck that its buffer is full: the caller learns the
             # rest from the end of the process, which is watched in any case.
             return False
         return True
 
-    def receive(self) -> tuple[Message, list[int]] | None:
+    def receive(self, *, wait: bool = True) -> tuple[Message, list[int]] | None:
         """The next message with its descriptors, which are the caller's now; None: the other end is gone.
 
-        Raises BlockingIOError where nothing waits on a non-blocking end."""
+        Raises BlockingIOError where nothing is there, on a non-blocking end or without `wait`."""
         room = socket.CMSG_SPACE(MAX_FDS * array.array("i").itemsize)
         try:
-            packet, ancillary, flags, _ = self.sock.recvmsg(MAX_BYTES, room, socket.MSG_CMSG_CLOEXEC)
+            packet, ancillary, flags, _ = self.sock.recvmsg(MAX_BYTES, room, socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT))
         except BlockingIOError:
             raise
         except OSError:

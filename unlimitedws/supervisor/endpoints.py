@@ -21,6 +21,7 @@ def endpoints(report: Report, history: History, config: Config, sources: Mapping
         **dashboard.routes(),
         "/stats": lambda: document(report.document()),
         "/history": lambda: document(history.document()),
+        "/history/workers": lambda: document(history.workers.document()),
         "/metrics": lambda: metrics(report),
         "/closes": lambda: document(report.closes()),
         "/config": lambda: document(settings(config, sources)),

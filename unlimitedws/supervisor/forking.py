@@ -19,32 +19,49 @@ CRASHED = 70
 def fork(child: Callable[[], NoReturn]) -> int:
     """Forks a process that runs `child` and never comes back; its pid.
 
-    The child begins with every signal at its default, no wakeup descriptor and no running loop. What the
-    parent had is never collected in it: the end of a parent's socket object would close a descriptor number
-    that means something else by then. Raises OSError where the system has no process left."""
+    The child begins with every signal at its default, no wakeup descriptor and no running loop.
+    Raises OSError where the system has no process left."""
     # Blocked until the child has dropped the parent's wakeup descriptor: a signal in between would reach the parent.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    def begin() -> NoReturn:
+        forget(before)
+        child()
+
     try:
-        flush()
-        pid = os.fork()
-        if pid == 0:
-            run(child, before)
-        return pid
+        return fork_alike(begin)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def run(child: Callable[[], NoReturn], mask: Iterable[int]) -> NoReturn:
+def fork_alike(child: Callable[[], NoReturn]) -> int:
+    """The same, but the child keeps the parent's handlers of signals. For a parent that has no loop.
+
+    What there is now is never collected, on neither side. The end of a parent's socket object would close a descriptor
+    number in the child that means something else by then; and a collection writes into every object that it looks at,
+    which would end the sharing of their memory."""
+    flush()
+    gc.freeze()
+    pid = os.fork()
+    if pid == 0:
+        run(child)
+    return pid
+
+
+def forget(mask: Iterable[int]) -> None:
+    """What a child must not have of a parent with a loop."""
+    signal.set_wakeup_fd(-1)
+    for number in (
+        signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU
+    ):  # fmt: skip
+        signal.signal(number, signal.SIG_DFL)
+    asyncio._set_running_loop(None)
+    asyncio.set_event_loop(None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def run(child: Callable[[], NoReturn]) -> NoReturn:
     try:
-        gc.freeze()
-        signal.set_wakeup_fd(-1)
-        for number in (
-            signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU
-        ):  # fmt: skip
-            signal.signal(number, signal.SIG_DFL)
-        asyncio._set_running_loop(None)
-        asyncio.set_event_loop(None)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         child()
     except BaseException:
         traceback.print_exc()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NoReturn
 
+from unlimitedws import engine
 from unlimitedws.config import Config
 from unlimitedws.errors import AppImportFailed
 from unlimitedws.supervisor import failure, forking
@@ -21,12 +24,29 @@ from unlimitedws.supervisor.order import Order
 log = logging.getLogger("unlimitedws.supervisor")
 
 SLOW_IMPORT_S = 10.0
+MOST_GAPS_BYTES = 2 << 20
+"""There are 0.6 MB of them; in the heap of an embedding program there may be more, which stay its own."""
+
 SPAWN_S = 10.0
 """How long a fork may take. Of a process with 10 GB it takes about 0.1 s."""
 
 
 FACTS = ("imports", "engine", "why_not_native", "threads", "files", "ready_at")
 """What an upgrade passes on as it is."""
+
+
+def tidy() -> None:
+    """Leaves as little as can be to a template that it would only copy."""
+    gc.unfreeze()
+    gc.collect()  # of what a fork freezes nothing is collected any more
+    engine.give_back_free()
+    fill_gaps()
+
+
+@cache
+def fill_gaps() -> None:
+    """Once: each time it would keep what was freed since the last."""
+    engine.fill_gaps(MOST_GAPS_BYTES)
 
 
 class Generation:
@@ -90,6 +110,7 @@ class Generation:
         forked: asyncio.Future[int] = self.loop.create_future()
 
         def fork() -> None:
+            tidy()
             try:
                 forked.set_result(forking.fork(child))
             except OSError as error:
@@ -99,7 +120,7 @@ class Generation:
         return await forked
 
     def become_template(self, theirs: Channel) -> NoReturn:
-        from unlimitedws.supervisor import template  # not the supervisor's: what it imports, it keeps
+        from unlimitedws.supervisor import template  # not at the top: see rehearsal.py
 
         close_supervisors(keep=self.kept | {theirs.fileno()})
         template.main(theirs, self.given, self.config, imports=self.imports)

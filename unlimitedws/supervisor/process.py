@@ -28,7 +28,6 @@ sends it to the whole group, and the supervisor decides. The end of the channel 
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import logging
 import os
 import signal
@@ -37,6 +36,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
+from unlimitedws import engine
 from unlimitedws.config import Config
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.errors import UnlimitedwsError
@@ -44,7 +44,6 @@ from unlimitedws.listener import Listening
 from unlimitedws.supervisor import asking, failure, forking
 from unlimitedws.supervisor.channel import Channel, Message
 from unlimitedws.supervisor.order import Order
-from unlimitedws.supervisor.stats_table import StatsTable
 from unlimitedws.wire.closing import GOING_AWAY, SERVICE_RESTART
 
 if TYPE_CHECKING:
@@ -63,11 +62,11 @@ ORPHAN_END_S = 5.0
 DUMP_SIGNAL = signal.SIGQUIT
 
 
-def warm_up() -> None:
-    """Imports what a worker needs, once, in the template."""
-    import unlimitedws.worker  # noqa: F401
+def prepare(app: App, config: Config) -> Worker:
+    """A worker as far as it can be made before the fork. Raises EngineUnavailable, BadCertificate."""
+    from unlimitedws.worker import Worker  # not at the top: see rehearsal.py
 
-    loop_factory()
+    return Worker(app, config, supervised=True).prepare()
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -84,45 +83,47 @@ def inode(fd: int) -> int:
     return os.fstat(fd).st_ino
 
 
-def main(order: Order, load: Callable[[], App], config: Config, *, listeners: Sequence[Listening], channel: int, table: int) -> NoReturn:
-    """Runs one worker in a process just forked. The descriptors are this process's own.
-
-    load: gives the app; where it imports it, its errors are reported like those of on_start."""
-    forking.shrug(signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
-    faulthandler.register(DUMP_SIGNAL, file=2, all_threads=True, chain=False)
-    stats = StatsTable(table)
-    row = stats.row(order.row)
-    stats.close()
+def new_loop() -> asyncio.AbstractEventLoop:
+    """A loop that holds no more memory than it uses."""
     loop = loop_factory()()
-    asyncio.set_event_loop(loop)
-    worker = WorkerProcess(order, config, Channel.adopt(channel), row, listeners)
-    code = loop.run_until_complete(worker.main(load))
+    engine.give_back_zeros(loop)  # uvloop's has a receive buffer of 250 KB in itself, of which our engine makes no use
+    return loop
+
+
+def main(process: WorkerProcess, make: Callable[[], Worker]) -> NoReturn:
+    """Runs one worker in a process just forked.
+
+    make: gives the worker; where it imports the app, its errors are reported like those of on_start."""
+    code = new_loop().run_until_complete(process.main(make))
     logging.shutdown()  # handlers that buffer; forking.end runs no atexit functions
     forking.end(code)
 
 
 class WorkerProcess:
-    """One worker and its conversation with the supervisor."""
+    """One worker and its conversation with the supervisor.
 
-    def __init__(
-        self, order: Order, config: Config, channel: Channel, row: memoryview[int], listeners: Sequence[Listening]
-    ) -> None:  # fmt: skip
-        self.order, self.config, self.channel, self.row = order, config, channel, row
-        self.workers = order.workers
+    It is made before the fork: the less is done after it, the fewer pages of shared memory are written to. For the same
+    reason SIGTERM is not given to the loop (which takes 70 pages): a handler from before the fork calls `signalled`."""
+
+    def __init__(self, order: Order, channel: Channel, row: memoryview[int], listeners: Sequence[Listening]) -> None:
+        self.order, self.channel, self.row, self.workers = order, channel, row, order.workers
         self.listeners = {inode(listener.fd): listener for listener in listeners}
         self.stopping = asyncio.Event()
         self.cutting = asyncio.Event()
+        self.news = asyncio.Event()  # that the start is over, or a stop has come
         self.terminated = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.signalled_early = 0
         self.worker: Worker | None = None
         self.giving: set[asyncio.Future[None]] = set()
         self.close_code, self.close_reason = GOING_AWAY, "server is stopping"
 
-    async def main(self, load: Callable[[], App]) -> int:
+    async def main(self, make: Callable[[], Worker]) -> int:
         """Serves until told to stop; the exit code."""
         self.listen_to_supervisor()
         self.fill_row()
         try:
-            return await self.serve(load)
+            return await self.serve(make)
         except UnlimitedwsError as error:
             self.channel.send({"failed": failure.pack(error)})
             return error.exit_code
@@ -130,14 +131,11 @@ class WorkerProcess:
             log.exception("worker %d of slot %d failed", os.getpid(), self.order.slot)
             return forking.CRASHED
 
-    async def serve(self, load: Callable[[], App]) -> int:
-        from unlimitedws.worker import Worker
-
-        worker = self.worker = Worker(
-            load(), self.config, row=self.row, serial=self.order.serial, workers=self.workers, supervised=True
-        )  # fmt: skip
+    async def serve(self, make: Callable[[], Worker]) -> int:
+        worker = self.worker = make()
         self.row[INDEX["native"]] = worker.engine_name == "native"
-        start = asyncio.ensure_future(worker.start(list(self.listeners.values())))
+        worker.share(self.workers)
+        start = asyncio.ensure_future(worker.start(list(self.listeners.values()), row=self.row, serial=self.order.serial))
         if not await self.unless_stopped(start):
             return 0
         self.row[INDEX["state"]] = READY
@@ -152,9 +150,8 @@ class WorkerProcess:
 
     async def unless_stopped(self, start: asyncio.Future[None]) -> bool:
         """Whether `start` came to its end (and raises its error); cancelled when a stop comes first."""
-        stopping = asyncio.ensure_future(self.stopping.wait())
-        await asyncio.wait((start, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
+        start.add_done_callback(lambda _: self.news.set())
+        await self.news.wait()
         if start.done():
             start.result()
             return True
@@ -180,7 +177,9 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         self.channel.setblocking(False)
         loop.add_reader(self.channel.fileno(), self.hear)
-        loop.add_signal_handler(signal.SIGTERM, self.terminate)
+        self.loop = loop
+        for _ in range(self.signalled_early):
+            self.terminate()
 
     def hear(self) -> None:
         try:
@@ -257,6 +256,13 @@ class WorkerProcess:
                 log.exception("worker %d of slot %d: giving connections failed", os.getpid(), self.order.slot)
         self.channel.send({"answer": message["ask"], "moved": moved})
 
+    def signalled(self) -> None:
+        """SIGTERM has come: the loop will know. Called by a handler of the interpreter, so at any moment."""
+        if self.loop is None:
+            self.signalled_early += 1
+        else:
+            self.loop.call_soon_threadsafe(self.terminate)
+
     def terminate(self) -> None:
         if self.terminated:
             self.cut()
@@ -266,16 +272,20 @@ class WorkerProcess:
     def stop(self, code: int, reason: str) -> None:
         if not self.stopping.is_set():
             self.close_code, self.close_reason = code, reason
-            self.stopping.set()
+            self.begin_stop()
 
     def cut(self) -> None:
-        self.stopping.set()
+        self.begin_stop()
         self.cutting.set()
+
+    def begin_stop(self) -> None:
+        self.stopping.set()
+        self.news.set()
 
     def orphaned(self) -> None:
         loop = asyncio.get_running_loop()
         loop.remove_reader(self.channel.fileno())
         log.error("worker %d: the supervisor is gone; stopping", os.getpid())
-        self.stopping.set()
+        self.begin_stop()
         loop.call_later(ORPHAN_DRAIN_S, self.cutting.set)
         loop.call_later(ORPHAN_END_S, forking.end, forking.CRASHED)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import platform
@@ -31,7 +32,7 @@ from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import Bindable, name_of
 from unlimitedws.socketfile import UnixListener
 from unlimitedws.sources import traced
-from unlimitedws.supervisor import process, takeover
+from unlimitedws.supervisor import takeover
 from unlimitedws.supervisor.admin import Admin
 from unlimitedws.supervisor.checkup import check_up
 from unlimitedws.supervisor.control import Control, listen_for_control
@@ -47,6 +48,7 @@ from unlimitedws.supervisor.listeners import Before, Listeners, listen_for_admin
 from unlimitedws.supervisor.notify import Notifier
 from unlimitedws.supervisor.progress import Progress
 from unlimitedws.supervisor.reaper import Reaper, become_subreaper, children
+from unlimitedws.supervisor.rehearsal import import_all, rehearse
 from unlimitedws.supervisor.renewal import Renewal
 from unlimitedws.supervisor.report import Report
 from unlimitedws.supervisor.sampler import EVERY_S, Sampler
@@ -113,6 +115,8 @@ class Supervisor:
                 stack.callback(control_listener.close)
             kept -= listeners.descriptors  # systemd's were open before
             kept -= before.descriptors if before else frozenset()
+            rehearse(self.config)
+            stack.callback(gc.unfreeze)  # the program's own objects, frozen by our forks
             stack.enter_context(signals_restored())
             become_subreaper()
             runner = stack.enter_context(asyncio.Runner(loop_factory=asyncio.SelectorEventLoop))
@@ -127,7 +131,7 @@ class Supervisor:
 
         from unlimitedws import __version__
 
-        process.warm_up()
+        import_all()
         engine.load(self.config.engine)
         Before(before["listeners"]).check(self.config)
         before.answer(version=__version__, python=platform.python_version())

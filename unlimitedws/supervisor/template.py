@@ -18,12 +18,15 @@ cannot, because its loop hangs, is killed from here.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import os
 import select
 import signal
 import time
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from unlimitedws import engine
 from unlimitedws.config import Config
@@ -32,12 +35,15 @@ from unlimitedws.supervisor import failure, forking, process
 from unlimitedws.supervisor.channel import Channel
 from unlimitedws.supervisor.given import Given, load
 from unlimitedws.supervisor.order import Order
+from unlimitedws.supervisor.stats_table import StatsTable
 from unlimitedws.supervisor.watcher import source_files
 
 if TYPE_CHECKING:
-    from unlimitedws.app import App
+    from unlimitedws.worker import Worker
 
 FILES_AT_ONCE = 200
+MOST_AT_ONCE = 16
+"""Workers forked before the first of them is told of: the supervisor waits, and a fork of a large process takes a while."""
 
 
 def main(channel: Channel, given: Given, config: Config, *, imports: bool) -> NoReturn:
@@ -48,8 +54,22 @@ def main(channel: Channel, given: Given, config: Config, *, imports: bool) -> No
     except UnlimitedwsError as error:
         channel.send({"failed": failure.pack(error)})
         forking.end(error.exit_code)
+    template.take_signals()
     template.announce()
     template.serve()
+
+
+class Egg(NamedTuple):
+    """A worker that is about to be forked, and what descriptors are for it besides its channel."""
+
+    serial: int
+    worker: process.WorkerProcess
+    listeners: Sequence[int]
+
+    def close(self) -> None:
+        self.worker.channel.close()
+        for fd in self.listeners:
+            os.close(fd)
 
 
 class Template:
@@ -60,18 +80,32 @@ class Template:
     def __init__(self, channel: Channel, given: Given, config: Config, *, imports: bool) -> None:
         self.channel, self.given, self.config = channel, given, config
         self.engine = engine.load(config.engine)
-        process.warm_up()
-        self.app = load(given) if imports else None
+        self.worker = self.prepare() if imports else None
+        self.star: process.WorkerProcess | None = None  # the worker that this process is, or is about to fork
+        self.stats: StatsTable | None = None
+        self.stats_inode = 0
         self.workers: dict[int, tuple[int, int]] = {}  # pidfd -> pid, serial
         self.poll = select.poll()
         self.poll.register(channel.fileno(), select.POLLIN)
 
+    def take_signals(self) -> None:
+        """As workers want them, who inherit the handlers. After the import of the app, which may have set its own."""
+        forking.shrug(signal.SIGINT, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+        signal.signal(signal.SIGTERM, self.terminated)
+        faulthandler.register(process.DUMP_SIGNAL, file=2, all_threads=True, chain=False)
+
+    def terminated(self, *_: object) -> None:
+        """SIGTERM: nothing to a template, which the supervisor tells to end."""
+        if self.star is not None:
+            self.star.signalled()
+
     def announce(self) -> None:
-        files = source_files()
+        files = source_files() if self.config.reload else []  # to look at all modules takes 1 MB of shared pages
         for start in range(0, len(files), FILES_AT_ONCE):
             self.channel.send({"files": files[start : start + FILES_AT_ONCE]})
         # What is alive now stays alive: frozen, its pages are not written by the collector in each worker.
         gc.collect()
+        engine.give_back_free()
         gc.freeze()
         why_not_native = None if self.engine.name == "native" else engine.why_not_native()
         about = {"engine": self.engine.name, "why_not_native": why_not_native, "threads": forking.threads()}
@@ -86,29 +120,58 @@ class Template:
                     self.bury(fd)
 
     def obey(self) -> None:
-        received = self.channel.receive()
-        if received is None:
-            self.outlive_workers()
-            forking.end(0)
-        message, fds = received
-        if "retire" in message:
-            forking.end(0)
-        try:
-            self.spawn(Order.unpack(message), fds)
-        finally:
-            for fd in fds:
-                os.close(fd)
+        """Takes what the supervisor has asked for so far."""
+        eggs: list[Egg] = []
+        with contextlib.suppress(BlockingIOError):
+            while len(eggs) < MOST_AT_ONCE:
+                received = self.channel.receive(wait=False)
+                if received is None:
+                    self.outlive_workers()
+                    forking.end(0)
+                message, fds = received
+                if "retire" in message:
+                    forking.end(0)
+                eggs.append(self.lay(Order.unpack(message), fds))
+        self.hatch(eggs)
 
-    def spawn(self, order: Order, fds: list[int]) -> None:
-        try:
-            pid = forking.fork(lambda: self.become_worker(order, fds))
-        except OSError as error:
-            self.channel.send({"unspawned": order.serial, "why": str(error)})
-            return
+    def lay(self, order: Order, fds: list[int]) -> Egg:
+        *listeners, channel, table = fds
+        stats = self.stats_in(table)
+        os.close(table)
+        worker = process.WorkerProcess(
+            order, Channel.adopt(channel), stats.row(order.row), order.listening(listeners)
+        )  # fmt: skip
+        return Egg(order.serial, worker, listeners)
+
+    def hatch(self, eggs: Sequence[Egg]) -> None:
+        """Forks the workers, one right after the other: what is written here between two forks, the worker before does not share."""
+        hatched: list[int | OSError] = []
+        for egg in eggs:
+            self.star = egg.worker
+            try:
+                hatched.append(forking.fork_alike(partial(self.become_worker, egg, eggs)))
+            except OSError as error:
+                hatched.append(error)
+        self.star = None
+        for egg, pid in zip(eggs, hatched, strict=True):
+            egg.close()
+            if isinstance(pid, OSError):
+                self.channel.send({"unspawned": egg.serial, "why": str(pid)})
+            else:
+                self.watch(pid, egg.serial)
+
+    def watch(self, pid: int, serial: int) -> None:
         pidfd = os.pidfd_open(pid)
-        self.workers[pidfd] = (pid, order.serial)
+        self.workers[pidfd] = (pid, serial)
         self.poll.register(pidfd, select.POLLIN)
-        self.channel.send({"spawned": order.serial, "pid": pid}, [pidfd])
+        self.channel.send({"spawned": serial, "pid": pid}, [pidfd])
+
+    def stats_in(self, table: int) -> StatsTable:
+        """Mapped here and once: workers inherit the mapping."""
+        inode = os.fstat(table).st_ino
+        if self.stats is None or inode != self.stats_inode:
+            self.stats, self.stats_inode = StatsTable(table), inode
+        return self.stats
 
     def bury(self, pidfd: int) -> None:
         pid, serial = self.workers.pop(pidfd)
@@ -128,12 +191,14 @@ class Template:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
-    def become_worker(self, order: Order, fds: list[int]) -> NoReturn:
-        *listeners, channel, table = fds
+    def become_worker(self, mine: Egg, eggs: Sequence[Egg]) -> NoReturn:
         self.channel.close()
         for pidfd in self.workers:
             os.close(pidfd)
-        process.main(order, self.load, self.config, listeners=order.listening(listeners), channel=channel, table=table)
+        for egg in eggs:
+            if egg is not mine:
+                egg.close()
+        process.main(mine.worker, lambda: self.worker or self.prepare())
 
-    def load(self) -> App:
-        return load(self.given) if self.app is None else self.app
+    def prepare(self) -> Worker:
+        return process.prepare(load(self.given), self.config)
