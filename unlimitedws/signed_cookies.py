@@ -54,6 +54,7 @@ class SignedCookies:
 
     @property
     def name(self) -> str:
+        """Of the cookie."""
         return self._empty.name
 
     @property
