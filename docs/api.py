@@ -197,7 +197,8 @@ def paragraph(text: str) -> str:
         return f"```python\n{textwrap.dedent(text)}\n```"
     if not MEANING.match(text):
         return text
-    return "\n".join(f"- {MEANING.sub(named, item, count=1)}" for item in MEANINGS.split(text)).replace("\n", "\n  ").replace("\n  - ", "\n- ")
+    items = (MEANING.sub(named, item, count=1).replace("\n", "\n  ") for item in MEANINGS.split(text))
+    return "\n".join(f"- {item}" for item in items)
 
 
 def named(found: re.Match[str]) -> str:
