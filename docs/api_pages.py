@@ -7,13 +7,14 @@ from docs.api import ApiPage, Entry
 PAGES = {
     "handlers.md": ApiPage(
         "Handlers",
-        """
-What an app registers. A hook is a plain function, called inline; an `async def`, which runs on the worker's loop; or marked by
-`@blocking`, and runs in the worker's pool of threads (`on_handover` is always plain). While an async or blocking `on_connect` or `on_message` is
-pending, its connection is not read. A hook that raises closes its connection with 1011; `on_start` that raises keeps the worker from starting.
+        """ What an app registers. A hook is a plain function, called inline; an `async def`, which
+runs on the worker's loop; or marked by `@blocking`, and runs in the worker's pool of threads (`on_handover` is always plain). While an
+async or blocking `on_connect` or `on_message` is pending, its connection is not read. A hook that raises closes its connection with 1011;
+`on_start` that raises keeps the worker from starting.
 
 How to: [decide who may connect](../how-to/decide-who-may-connect.md), [broadcast and keep rooms](../how-to/broadcast-and-keep-rooms.md),
-[use a database](../how-to/use-a-database.md), [call what blocks](../how-to/call-what-blocks.md), [answer plain HTTP](../how-to/answer-plain-http.md).
+[use a database](../how-to/use-a-database.md), [call what blocks](../how-to/call-what-blocks.md), [answer plain
+HTTP](../how-to/answer-plain-http.md).
 
 The app is one `Handlers` for every path, or a mapping of exact paths to Handlers: `{"/chat": chat, "/echo": echo}`.
 """,
@@ -27,11 +28,11 @@ The app is one `Handlers` for every path, or a mapping of exact paths to Handler
     "worker.md": ApiPage(
         "Worker",
         """
-What `on_start` is handed: the process that the app runs in, and its connections. An app makes none. Its methods may be called from any thread.
-How to: [broadcast and keep rooms](../how-to/broadcast-and-keep-rooms.md).
+What `on_start` is handed: the process that the app runs in, and its connections. An app makes none. Its methods may be called from any
+thread. How to: [broadcast and keep rooms](../how-to/broadcast-and-keep-rooms.md).
 
-Besides the members below: `worker.serial`, the number of this worker in the server's life; `worker.engine_name`, `"native"` or `"portable"`;
-`worker.config`, the [settings](settings.md) in force; `worker.loop`, its event loop.
+Besides the members below: `worker.serial`, the number of this worker in the server's life; `worker.engine_name`, `"native"` or
+`"portable"`; `worker.config`, the [settings](settings.md) in force; `worker.loop`, its event loop.
 """,
         (Entry("unlimitedws.worker", "Worker", ("broadcast", "expire_at", "connections"), is_made=False),),
     ),
@@ -55,8 +56,8 @@ Both take every [setting](settings.md) as a keyword, or a `Config` of them: `Con
         """
 What `on_upgrade` is handed, and what it returns. How to: [decide who may connect](../how-to/decide-who-may-connect.md).
 
-Besides the members below, `request.remote_address` is (host, port) of the client, or the text of a Unix peer; behind a trusted proxy what that
-one said. `request.head` has the bytes as they came.
+Besides the members below, `request.remote_address` is (host, port) of the client, or the text of a Unix peer; behind a trusted proxy what
+that one said. `request.head` has the bytes as they came.
 """,
         (
             Entry("unlimitedws.request", "Request", is_made=False),

@@ -59,6 +59,7 @@ class SignedCookies:
 
     @property
     def max_age_s(self) -> int:
+        """Seconds that a value holds."""
         return self._empty.max_age or 0
 
     def set(self, value: Any) -> Cookie:
