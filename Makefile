@@ -58,7 +58,7 @@ sanitize: $(VENV)/.test  ## the suite on a native engine built with AddressSanit
 	rm -rf $(SANITIZED)/unlimitedws $(SANITIZED)/tests
 	mkdir -p $(SANITIZED)
 	tar -cf - --exclude='*.so' --exclude=__pycache__ --exclude=node_modules \
-	    setup.py pyproject.toml Makefile README.md LICENSE unlimitedws tests examples docs deploy | tar -xf - -C $(SANITIZED)
+	    setup.py pyproject.toml mkdocs.yml Makefile README.md CHANGELOG.md LICENSE unlimitedws tests examples docs deploy | tar -xf - -C $(SANITIZED)
 	cd $(SANITIZED) && UNLIMITEDWS_NATIVE=1 UNLIMITEDWS_SANITIZE=$(SANITIZERS) $(PY) setup.py --quiet build_ext --inplace
 	cc=$${CC:-gcc}; cd $(SANITIZED) && env \
 	    LD_PRELOAD="$$($$cc -print-file-name=libasan.so) $$($$cc -print-file-name=libubsan.so)" \
