@@ -92,3 +92,8 @@ Ready-made functions for `on_upgrade`, in `unlimitedws.checks`. How to: [let in 
     ),
 }
 """File name to page. Errors and causes have pages of their own (`errors.md`, `closing.md`)."""
+
+
+def pages() -> dict[str, str]:
+    """File name to text of each page."""
+    return {name: page.text() for name, page in PAGES.items()}
