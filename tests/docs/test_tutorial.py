@@ -23,7 +23,6 @@ from tests.docs.shell import lines_of
 from tests.examples.browser import Browser
 from tests.examples.browser import program as browser_program
 from tests.examples.serving import ROOT, Serving, eventually
-from unlimitedws.commands import COMMANDS
 
 WAIT_S = 30.0
 STEPS = ("echo", "chat", "workers", "load", "reload")
@@ -44,7 +43,7 @@ class Reader:
                 (self.folder / block.file).write_text(block.code)
 
     def serve(self, step: str) -> None:
-        (line,) = (line for line in lines(step) if line.startswith("unlimitedws serve"))
+        line = next(line for line in lines(step) if line.startswith("unlimitedws serve"))
         arguments = ["-m", *shlex.split(line), "--port", "0", "--admin-port", "0", "--engine", self.engine]
         logs = self.folder / "log"
         logs.mkdir()
@@ -176,11 +175,19 @@ def settled(reader: Reader, *, reloads: int) -> bool:
     return stats["reloads"] == reloads and len(stats["workers"]) == 4 and all(worker["state"] == "ready" for worker in stats["workers"])
 
 
-@pytest.mark.skipif("bench" not in COMMANDS, reason="needs the command unlimitedws bench")
-def test_the_load_test_finds_nothing_wrong(at: Step, engine_name: str) -> None:
+def test_the_load_test_of_the_chat_finds_nothing_wrong(at: Step) -> None:
+    reader = at("workers")
+    for line in (line for line in lines("load") if "--mode broadcast" in line):
+        reader.run(shorter(line))
+
+
+def test_the_load_test_of_the_echo_reads_the_servers_memory(at: Step) -> None:
     reader = at("load")
-    for line in lines("load"):
-        shorter = (
-            re.sub(r"--connections \d+", "--connections 50", line) + " --warm-s 0.1 --measure-s 0.5 --rest-s 0.1 --after-s 0.1 --quiet"
-        )
-        reader.run(shorter)
+    pid, bench = lines("load")[-2:]
+    assert "server memory" in reader.run(f"{pid}\n{shorter(bench)}")
+
+
+def shorter(line: str) -> str:
+    """A load test with few connections and little time."""
+    times = "--warm-s 0.1 --measure-s 0.5 --rest-s 0.1 --after-s 0.1 --timeout-s 60 --quiet"
+    return re.sub(r"--connections \d+", "--connections 50", line) + f" {times}"
