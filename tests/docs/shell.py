@@ -17,7 +17,8 @@ OTHERS = frozenset(
     (
         ".", "apt", "cat", "cd", "chgrp", "chmod", "chown", "conntrack", "cp", "dmesg", "docker", "echo", "export", "getconf", "grep",
         "head", "kill", "kubectl", "mkdir", "mv", "nproc", "openssl", "pidof", "pkill", "ps", "python", "python3", "sed", "ss", "ssh",
-        "sudo", "sysctl", "systemctl", "systemd-run", "systemd-socket-activate", "tests/bench/run", "top", "ulimit", "useradd", "watch", "xdg-open",
+        "sudo", "sysctl", "systemctl", "systemd-run", "systemd-socket-activate", "taskset", "tests/bench/run", "top",
+        "ulimit", "useradd", "watch", "xdg-open",
     )
 )  # fmt: skip
 OURS = frozenset(("unlimitedws", "pip", "make", "curl"))
