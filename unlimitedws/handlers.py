@@ -55,32 +55,39 @@ class Hook:
 class Handlers:
     """The hooks of one endpoint; a missing one does nothing. Raises AppInvalid for what cannot be one.
 
-    on_upgrade(request): before the handshake is answered; returns None, `Accept` or `Reject`.
-    on_connect(conn): the handshake is done.  on_message(conn, message): str for text, bytes for binary.
-    on_close(conn, close): once, after all others; `close` is a `Close`.  on_drain(conn): the output queue
-    fell below low water.
-
-    A reload passes live connections to a new process (docs/how-to/reload-without-a-disconnect.md). on_handover(conn), a plain
-    function: in the old process, returns what it has to know there, anything that `pickle` takes; without it that is
-    `conn.state`. on_resume(conn, state): in the new one, with what came; without it `conn.state` is set, and on_connect
-    called with `conn.resumed` True.
-
-    on_start(worker), on_stop(worker): once in each worker, before it accepts and after
-    its last connection; for the app's own clients, a database pool for example.
-
-    subprotocols: what the endpoint speaks, the preferred first (RFC 6455, section 1.9)."""
+    Each is registered by decorator, by assignment or as a method of a subclass, and is plain, async or blocking."""
 
     on_upgrade = Hook("request")
+    """Before the handshake is answered: decides who may connect. Returns None, `Accept` or `Reject`."""
+
     on_connect = Hook("conn")
+    """The handshake is done. After a reload it is called again, with `conn.resumed` True, unless there is `on_resume`."""
+
     on_message = Hook("conn", "message")
+    """A whole message has come, `str` for text, `bytes` for binary."""
+
     on_close = Hook("conn", "close")
+    """The connection is over; once, after all other hooks. `close` is a `Close`."""
+
     on_drain = Hook("conn")
+    """The output queue fell below low water, after `send` gave False."""
+
     on_handover = Hook("conn")
+    """In the old process of a reload, a plain function: returns what the new one has to know, anything that `pickle` takes; without
+    this hook that is `conn.state`."""
+
     on_resume = Hook("conn", "state")
+    """In the new process of a reload, with what came; without this hook `conn.state` is set, and `on_connect` called."""
+
     on_start = Hook("worker")
+    """Once in each worker, before it accepts anybody; for the app's own clients, a database pool for example."""
+
     on_stop = Hook("worker")
+    """Once in each worker, after its last connection."""
 
     subprotocols: Sequence[str] = ()
+    """What the endpoint speaks, the preferred first (RFC 6455, section 1.9)."""
+
     _hooks: dict[str, Callable[..., Any]]
     _routes: dict[tuple[str, str], Callable[..., Any]]
 
@@ -111,7 +118,9 @@ class Handlers:
         return self._hooks.get(name) or dict(overridden(self)).get(name)
 
     def get(self, path: str) -> Callable[[Function], Function]:
-        """`route("GET", path)`: `@handlers.get("/about")`. Answers HEAD as well, where nothing else does."""
+        """`route("GET", path)`: `@handlers.get("/about")`. Answers HEAD as well, where nothing else does.
+
+        `post`, `put`, `patch` and `delete` are the same of their methods."""
         return self.route("GET", path)
 
     def post(self, path: str) -> Callable[[Function], Function]:

@@ -49,6 +49,7 @@ class Request:
 
     @property
     def method(self) -> str:
+        """`"GET"` of an upgrade."""
         return self.head.partition(b" ")[0].decode("ascii")
 
     @property
@@ -77,6 +78,7 @@ class Request:
 
     @property
     def headers(self) -> Headers:
+        """A mapping without regard to case: `request.headers.get("user-agent")`."""
         if self._headers is None:
             self._headers = Headers(self.head)
         return self._headers

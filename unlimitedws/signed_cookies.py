@@ -54,10 +54,12 @@ class SignedCookies:
 
     @property
     def name(self) -> str:
+        """Of the cookie."""
         return self._empty.name
 
     @property
     def max_age_s(self) -> int:
+        """Seconds that a value holds."""
         return self._empty.max_age or 0
 
     def set(self, value: Any) -> Cookie:

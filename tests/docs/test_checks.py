@@ -144,7 +144,7 @@ def test_the_right_password_lets_in(engine_name: str, monkeypatch: pytest.Monkey
 
 def test_a_password_hash_is_computed_in_a_thread(engine_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALICE_PASSWORD", "wonder")
-    with served(app_of("how-to/ask-for-a-password.md", 1)["handlers"], engine=engine_name) as there:
+    with served(app_of("how-to/ask-for-a-password.md", 2)["handlers"], engine=engine_name) as there:
         with there.client(**basic("alice:wonder")):
             pass
         assert refusal(there, **basic("alice:land"))[0] == 401

@@ -3,49 +3,17 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
-
-import pytest
 
 from tests.certificates import Authority
 from tests.docs.pages import DOCS, app_of
 from tests.peer import TEXT, pack, request
 from tests.serving import WAIT_S, head, served, upgrade
-from unlimitedws.commands import parser
-from unlimitedws.config import DEFAULTS
 from unlimitedws.place import places
-from unlimitedws.sources import load
-
-PAGES = ["listen-behind-a-proxy.md", "listen-in-several-places.md", "serve-tls.md", "start-with-systemd.md"]
 
 
 def code(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (DOCS / "how-to" / page).read_text(), re.MULTILINE | re.DOTALL)
-
-
-FILES = [(page, text) for page in PAGES for text in code(page, "toml")]
-LINES = [(page, line) for page in PAGES for text in code(page, "sh") for line in text.replace("\\\n", "").splitlines() if line]
-UNITS = [(page, line) for page in PAGES for text in code(page, "ini") for line in text.splitlines() if line.startswith("ExecStart=")]
-
-
-@pytest.mark.parametrize(("page", "text"), FILES)
-def test_every_settings_file_of_the_pages_is_accepted(page: str, text: str, tmp_path: Path) -> None:
-    file = tmp_path / "unlimitedws.toml"
-    file.write_text(text)
-    load({}, {}, str(file))
-
-
-@pytest.mark.parametrize(("page", "line"), [*LINES, *UNITS])
-def test_every_command_line_of_the_pages_is_accepted(page: str, line: str) -> None:
-    program, *arguments = shlex.split(line.removeprefix("ExecStart="))
-    assert program.endswith("unlimitedws")
-    options = vars(parser().parse_args(arguments))
-    load({name: value for name, value in options.items() if name in DEFAULTS}, {})
-
-
-def test_there_is_something_of_each_kind_to_check() -> None:
-    assert (len(FILES), len(LINES), len(UNITS)) == (7, 4, 2)
 
 
 def test_every_place_and_option_of_the_table_is_one() -> None:

@@ -32,17 +32,17 @@ def eventually(look: Callable[[], Value | None], what: str, timeout_s: float = S
 
 
 class Serving:
-    """`python ARGUMENTS` from the repository's root, which must say that it listens.
+    """`python ARGUMENTS` from the repository's root (or `cwd`), which must say that it listens.
 
     port, admin_port: what it listens on.  expected_errors: words of error lines that the test itself provokes."""
 
-    def __init__(self, arguments: list[str], folder: Path, environ: Mapping[str, str]) -> None:
+    def __init__(self, arguments: list[str], folder: Path, environ: Mapping[str, str], *, cwd: Path = ROOT) -> None:
         clean = {key: value for key, value in os.environ.items() if not key.startswith("UNLIMITEDWS_")}
         self.expected_errors: list[str] = []
         self.log_file = folder / "server.log"
         with self.log_file.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, *arguments], cwd=ROOT, stderr=log, stdout=log, env={**clean, "PYTHONPATH": str(ROOT), **environ}
+                [sys.executable, *arguments], cwd=cwd, stderr=log, stdout=log, env={**clean, "PYTHONPATH": str(ROOT), **environ}
             )
         try:
             self.port = self.number_after(r"listening on 127\.0\.0\.1:")

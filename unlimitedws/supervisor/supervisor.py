@@ -70,7 +70,7 @@ class Supervisor:
     """Serves an app with several worker processes.
 
         Supervisor("app:handlers", port=8000).run()
-        Supervisor(handlers, workers=4).run()        # from a launcher script
+        Supervisor(handlers, workers=4).run()  # from a launcher script
 
     app: Handlers, a mapping of paths to Handlers, or "module:attribute". Only in the last form can a reload get
     fresh code: it is imported in a process of its own, once for each reload.
