@@ -15,7 +15,7 @@ SANITIZERS ?= address,undefined
 .PHONY: help run test check lint types build deploy-tools dist docs-reference sanitize fuzz bench bench-door chaos autobahn clean
 
 PY := $(abspath $(VENV))/bin/python
-NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h)
+NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h unlimitedws/bench/*.pyx unlimitedws/bench/*.pxd)
 SANITIZED := build/sanitized
 
 help:  ## this list
@@ -79,7 +79,7 @@ autobahn: $(VENV)/.test $(VENV)/.native  ## the Autobahn test suite
 
 clean:  ## remove everything that was made here, .venv too
 	rm -rf build dist wheelhouse *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f unlimitedws/engine/*.so
+	rm -f unlimitedws/engine/*.so unlimitedws/bench/*.so
 	find unlimitedws tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- the set-up

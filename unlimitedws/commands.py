@@ -215,6 +215,25 @@ def doctor(options: argparse.Namespace) -> int:
     return doctor.run(config, wanted, cpus=usable_cpus(), as_json=options.json)
 
 
+def bench_arguments(into: argparse.ArgumentParser) -> None:
+    from unlimitedws.bench.options import ONE_AFTER_THE_OTHER, add_flags
+
+    into.formatter_class = argparse.RawDescriptionHelpFormatter
+    into.epilog = "modes:\n" + "\n".join(f"  {mode:10} {text}" for mode, text in ONE_AFTER_THE_OTHER.items())
+    into.add_argument(
+        "urls", nargs="*", metavar="URL", help="ws://host:port/path; several of the same server spread the load over its ports"
+    )
+    into.add_argument("--compare", nargs=2, metavar="FILE", help="compare two runs that --json wrote, and load nothing")
+    add_flags(into)
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Loads a server and shows what it held."""
+    from unlimitedws.bench import command
+
+    return command.run(options)
+
+
 COMMANDS = {
     "serve": Command(
         "serve an app with one worker process for each CPU", "unlimitedws serve APP [--setting VALUE ...]", serve_arguments, serve
@@ -225,6 +244,12 @@ COMMANDS = {
         "unlimitedws doctor [--connections N] [--json] [--setting VALUE ...]",
         doctor_arguments,
         doctor,
+    ),
+    "bench": Command(
+        "load a WebSocket server, ours or another",
+        "unlimitedws bench URL [URL ...] [--mode MODE] [--option VALUE ...]",
+        bench_arguments,
+        bench,
     ),
     "top": Command("show in the terminal what a server does, live", "unlimitedws top [ADDRESS] [--every-s SECONDS]", top_arguments, top),
 }
