@@ -34,16 +34,23 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command line and gives its exit code. Raises UnlimitedwsError."""
     options, unknown = parser().parse_known_args(arguments)
     if unknown:
-        refuse(unknown)
+        refuse(unknown, flags_of(COMMANDS[options.command]))
     return COMMANDS[options.command].run(options)
 
 
-def refuse(unknown: Sequence[str]) -> NoReturn:
-    """Raises for arguments that no command has."""
+def refuse(unknown: Sequence[str], flags: Sequence[str]) -> NoReturn:
+    """Raises for arguments that the command has not; flags: those it has."""
     for argument in unknown:
         if argument.startswith("-"):
-            raise UnknownSetting(argument.partition("=")[0], "command line", [*map(flag, DEFAULTS), "--config", "--print-config"])
+            raise UnknownSetting(argument.partition("=")[0], "command line", flags)
     raise ConfigError(f"one app only: {unknown[0]} is one argument too many")
+
+
+def flags_of(command: Command) -> list[str]:
+    """Its flags, without the --no- twin of a switch."""
+    alone = argparse.ArgumentParser(add_help=False)
+    command.arguments(alone)
+    return [name for action in alone._actions for name in action.option_strings[:1]]
 
 
 def parser() -> argparse.ArgumentParser:

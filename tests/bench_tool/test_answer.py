@@ -39,7 +39,16 @@ def test_another_status_is_that_status(status: int) -> None:
     assert judged(b"HTTP/1.1 %d No\r\nUpgrade: websocket\r\n\r\n" % status, ACCEPT) == status
 
 
-@pytest.mark.parametrize("head", [b"", b"SSH-2.0-OpenSSH_9.2\r\n\r\n", b"HTTP/2 x101\r\n\r\n\r\n\r\n\r\n", b"HTTP/1.1 abc Switching\r\n\r\n", b"HTTP/1.1 100 Go on\r\n\r\n"])
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+        b"HTTP/2 x101\r\n\r\n\r\n\r\n\r\n",
+        b"HTTP/1.1 abc Switching\r\n\r\n",
+        b"HTTP/1.1 100 Go on\r\n\r\n",
+    ],
+)
 def test_what_is_no_http_says_so(head: bytes) -> None:
     assert "not HTTP" in fault(head)
 

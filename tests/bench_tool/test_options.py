@@ -30,7 +30,9 @@ def test_each_choice_is_accepted_and_another_is_not(name: str) -> None:
         parsed(flag(name), "other")
 
 
-@pytest.mark.parametrize("name", [name for name, value in DEFAULTS.items() if isinstance(value, int | float) and not isinstance(value, bool)])
+@pytest.mark.parametrize(
+    "name", [name for name, value in DEFAULTS.items() if isinstance(value, int | float) and not isinstance(value, bool)]
+)
 def test_a_number_keeps_to_its_limits(name: str) -> None:
     its = about()[name]
     for text in (f"{its.minimum - 1:g}", f"{its.maximum * 10:.0f}", "nan", "many"):
@@ -54,8 +56,8 @@ def test_every_mode_is_described() -> None:
 @pytest.mark.parametrize(
     ("options", "is_open"),
     [
-        ({}, False), ({"rate": 1.0}, True), ({"mode": "idle"}, True), ({"mode": "connect"}, False), ({"mode": "connect", "rate": 5.0}, True),
-        ({"mode": "slow"}, True), ({"mode": "reconnect", "rate": 1.0}, False),
+        ({}, False), ({"rate": 1.0}, True), ({"mode": "idle"}, True), ({"mode": "slow"}, True), ({"mode": "connect"}, False),
+        ({"mode": "connect", "rate": 5.0}, True), ({"mode": "reconnect", "rate": 1.0}, False),
     ],
 )  # fmt: skip
 def test_a_loop_is_open_where_something_is_due_whatever_the_server_does(options: dict[str, object], is_open: bool) -> None:

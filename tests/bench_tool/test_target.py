@@ -48,7 +48,9 @@ def test_what_leads_nowhere_says_why(url: str, words: str) -> None:
 
 def test_addresses_are_packed_as_the_kernel_reads_them() -> None:
     assert parse("ws://127.0.0.1:258/").packed == socket.AF_INET.to_bytes(2, "little") + b"\x01\x02\x7f\0\0\x01" + bytes(8)
-    assert parse("ws://[::1]:258/").packed == socket.AF_INET6.to_bytes(2, "little") + b"\x01\x02" + bytes(4) + bytes(15) + b"\x01" + bytes(4)
+    assert parse("ws://[::1]:258/").packed == socket.AF_INET6.to_bytes(2, "little") + b"\x01\x02" + bytes(4) + bytes(15) + b"\x01" + bytes(
+        4
+    )
 
 
 def test_the_accept_of_a_key_is_that_of_the_standard() -> None:
@@ -72,5 +74,5 @@ def test_the_host_may_be_another() -> None:
 
 @pytest.mark.parametrize("header", ["no colon", "Bad Name: x", "A: b\r\nC: d", "Upgrade: h2c", "Sec-WebSocket-Protocol: chat"])
 def test_a_header_that_cannot_be_sent_is_an_error(header: str) -> None:
-    with pytest.raises(BenchError, match="^--header "):
+    with pytest.raises(BenchError, match=r"^--header "):
         words(parse("ws://127.0.0.1:1/"), [header])

@@ -18,9 +18,9 @@ cdef class Asking(Peers):
     cdef bint paced                 # ... it was the last one
     cdef bint given_up
     cdef int pace_first, pace_size
-    cdef int64_t pace_start, pace_end
+    cdef int64_t pace_start
     cdef double pace_gap
-    cdef uint64_t pace_number, stride, inverse
+    cdef uint64_t pace_number, pace_end, stride, inverse
     cdef int64_t measure_from, measure_to
 
     cdef const uint8_t* payload(self, Peer* peer, uint32_t number) noexcept nogil

@@ -54,10 +54,10 @@ cdef class Asking(Peers):
         cdef int64_t due
         cdef Peer* peer
         for burst in range(BURST):
-            due = self.pace_start + <int64_t>(<double>self.pace_number * self.pace_gap)
-            if due >= self.pace_end:
+            if self.pace_number >= self.pace_end:
                 self.pacing = False
                 return
+            due = self.pace_start + <int64_t>(<double>self.pace_number * self.pace_gap)
             if due > self.now:
                 self.wake(due)
                 return

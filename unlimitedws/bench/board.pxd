@@ -74,6 +74,7 @@ cdef struct Counters:
     # bytes
     uint64_t bytes_in
     uint64_t bytes_out
+    uint64_t orders         # carried out
 
 cdef struct Sheet:
     Counters counters

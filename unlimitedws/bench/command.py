@@ -15,6 +15,8 @@ from unlimitedws.errors import BenchError, ConfigError
 if TYPE_CHECKING:
     from unlimitedws.bench.report import Report
 
+INTERRUPTED = 130  # what shells report for a program that SIGINT ended
+
 
 def run(given: argparse.Namespace) -> int:
     """Runs or compares, as asked; 0 where nothing went wrong, 1 where a server did. Raises UnlimitedwsError."""
@@ -28,7 +30,7 @@ def run(given: argparse.Namespace) -> int:
 
     print(table(report))
     keep(report, options)
-    return 0 if report["ok"] else 130 if report["interrupted"] else 1
+    return INTERRUPTED if report["interrupted"] else 0 if report["ok"] else 1
 
 
 def measure(options: Options, urls: list[str]) -> Report:

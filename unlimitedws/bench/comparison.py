@@ -88,5 +88,9 @@ def differences(before: Report, after: Report) -> list[str]:
     old, new = before.get("options", {}), after.get("options", {})
     found += [f"{name} {old.get(name)} against {new.get(name)}" for name in SAME_OPTIONS if old.get(name) != new.get(name)]
     found += [f"the {name} run was not ok" for name, report in (("first", before), ("second", after)) if not report.get("ok")]
-    found += ["in one of them the load generator was the limit"] if "load" in (at(before, ["load", "limit"]), at(after, ["load", "limit"])) else []
+    found += (
+        ["in one of them the load generator was the limit"]
+        if "load" in (at(before, ["load", "limit"]), at(after, ["load", "limit"]))
+        else []
+    )
     return found

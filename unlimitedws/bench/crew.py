@@ -128,20 +128,29 @@ class Crew:
         start_ns, number = self.soon(), len(self.processes)
         inflight = max(1, self.options.inflight // number)
         for i, process in enumerate(self.processes):
-            first, end = {"all": (0, self.plan.shares[i]), "special": (0, self.special[i]), "plain": (self.special[i], self.plan.shares[i])}[part]
+            first, end = {
+                "all": (0, self.plan.shares[i]),
+                "special": (0, self.special[i]),
+                "plain": (self.special[i], self.plan.shares[i]),
+            }[part]
             gap = 1e9 * number / rate if rate else 0.0
-            self.tell(process, "dial", first=first, end=end, inflight=inflight, start_ns=start_ns + int(gap * i / number), gap_ns=gap, **how)
+            self.tell(
+                process, "dial", first=first, end=end, inflight=inflight, start_ns=start_ns + int(gap * i / number), gap_ns=gap, **how
+            )
 
-    def pace(self, rate: float, start_ns: int, end_ns: int, *, spread: bool = False) -> None:
-        """The open loop, of the plain connections. rate: a second, of all of them. spread: over as many of them as it can."""
+    def pace(self, rate: float, start_ns: int, number: int, *, spread: bool = False) -> None:
+        """The open loop, of the plain connections: so many messages. rate: a second, of all of them.
+
+        spread: over as many of them as it can."""
         plain = [share - special for share, special in zip(self.plan.shares, self.special, strict=True)]
         for i, process in enumerate(self.processes):
             if not plain[i]:
                 continue
             gap = 1e9 * sum(plain) / (rate * plain[i])
             step = stride(plain[i]) if spread else 1
+            share = number * sum(plain[: i + 1]) // sum(plain) - number * sum(plain[:i]) // sum(plain)
             self.tell(
-                process, "pace", first=self.special[i], start_ns=start_ns + int(gap * i / len(plain)), gap_ns=gap, end_ns=end_ns,
+                process, "pace", first=self.special[i], start_ns=start_ns + int(gap * i / len(plain)), gap_ns=gap, number=share,
                 stride=step, inverse=pow(step, -1, plain[i]) if plain[i] > 1 else 0,
             )  # fmt: skip
 
@@ -151,6 +160,10 @@ class Crew:
 
     def probe(self) -> None:
         self.tell(self.processes[-1], "probe")
+
+    def are_obeyed(self) -> bool:
+        """Whether all orders were carried out, and with them whatever had come from the server before."""
+        return all(row.counters["orders"] == process.sent for row, process in zip(self.rows, self.processes, strict=True))
 
     def soon(self) -> int:
         """A time for something to begin in all processes: they have the order by then."""

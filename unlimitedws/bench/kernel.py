@@ -2,10 +2,11 @@
 
 Four views of it, each with its blind spot:
 
-- `slab`: the growth of Slab in /proc/meminfo. Everything that sockets, their files and inodes, epoll entries and time-wait entries take, but of the
-  whole machine: both ends of a connection where the load runs here too, and what other programs did meanwhile. Half-empty slabs
-  that were there before make it smaller than the truth.
-- `caches`: the growth of the named slab caches (/proc/slabinfo, root only): the objects in use times their size, which no half-empty slab hides.
+- `slab`: the growth of Slab in /proc/meminfo. Everything that sockets, their files and inodes, epoll entries and time-wait
+  entries take, but of the whole machine: both ends of a connection where the load runs here too, and what other programs did
+  meanwhile. Half-empty slabs that were there before make it smaller than the truth.
+- `caches`: the growth of the named slab caches (/proc/slabinfo, root only): the objects in use times their size, which no
+  half-empty slab hides.
 - `cgroup`: `sock` and `slab` of the server's cgroup (v2), where it is another than ours: its own end alone.
 - `tcp_pages`: bytes in socket buffers (/proc/net/sockstat): nothing at rest.
 """

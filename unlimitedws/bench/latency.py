@@ -43,7 +43,8 @@ class Latency:
         return int(self.histogram.get_total_count())
 
     def at_us(self, percentile: float) -> float:
-        return min(self.histogram.get_value_at_percentile(percentile), self.most_ns or LONGEST_LATENCY_NS) / 1e3
+        ns: float = min(self.histogram.get_value_at_percentile(percentile), self.most_ns or LONGEST_LATENCY_NS)
+        return ns / 1e3
 
     def to_json(self) -> dict[str, Any]:
         """Numbers in microseconds, and the histogram in the library's own form (ns, base64)."""

@@ -53,16 +53,24 @@ class Options:
     pipeline: int = option(1, "load", "messages (publications) in flight in a closed loop, on each connection", minimum=1, maximum=4096)
     message_bytes: int = option(32, "load", "bytes of a message", maximum=1024 * MIB)
     binary: bool = option(False, "load", "binary messages instead of text")
-    probe: str = option("echo", "load", "what is timed in idle, slow, half-open: a message that is echoed, or a Ping", choices=("echo", "ping"))
+    probe: str = option(
+        "echo", "load", "what is timed in idle, slow, half-open: a message that is echoed, or a Ping", choices=("echo", "ping")
+    )
 
     warm_s: float = option(1.0, "times", "time of the load before it is measured", maximum=86400)
-    measure_s: float = option(5.0, "times", "time that is measured; idle: over which the sample is spread", minimum=0.05, maximum=86400 * 30)
-    rest_s: float = option(5.0, "times", "idle: time at rest, over which the server's CPU is measured; reconnect: before the loss", maximum=86400)
+    measure_s: float = option(
+        5.0, "times", "time that is measured; idle: over which the sample is spread", minimum=0.05, maximum=86400 * 30
+    )
+    rest_s: float = option(
+        5.0, "times", "idle: time at rest, over which the server's CPU is measured; reconnect: before the loss", maximum=86400
+    )
     after_s: float = option(5.0, "times", "idle: time after all have left, before the server's memory is read again", maximum=86400)
     timeout_s: float = option(10.0, "times", "longest time for a handshake or an answer", minimum=0.1, maximum=3600)
     ramp_timeout_s: float = option(300.0, "times", "longest time until all are connected", minimum=0.1, maximum=86400)
 
-    connect_rate: float = option(0.0, "connecting", "connections a second while they come up", maximum=1e7, zero="as fast as they are accepted")
+    connect_rate: float = option(
+        0.0, "connecting", "connections a second while they come up", maximum=1e7, zero="as fast as they are accepted"
+    )
     inflight: int = option(256, "connecting", "handshakes at a time, of all processes", minimum=1)
     abrupt: bool = option(False, "connecting", "connections end by a reset, without closing handshakes")
     header: tuple[str, ...] = option((), "connecting", "'Name: value' for every upgrade request; may be given again", metavar="HEADER")
@@ -154,7 +162,11 @@ def add_flags(into: argparse.ArgumentParser) -> None:
 def help_of(name: str) -> str:
     its, default = about()[name], DEFAULTS[name]
     zero = f"; {'0' if isinstance(default, int | float) else 'without'}: {its.zero}" if its.zero else ""
-    shown = f" (default: {default:g})" if isinstance(default, int | float) and not isinstance(default, bool) and (default or not its.zero) else ""
+    shown = (
+        f" (default: {default:g})"
+        if isinstance(default, int | float) and not isinstance(default, bool) and (default or not its.zero)
+        else ""
+    )
     return its.help + zero + (f" (default: {default})" if its.choices else shown)
 
 

@@ -51,7 +51,9 @@ def make(options: Options, targets: Sequence[Target], files: int | None = None) 
     least = math.ceil(total / room)
     processes = options.processes or least
     if processes < least:
-        raise BenchError(f"{total} connections need {least} processes of {room} each (the hard limit of open files); --processes is {processes}")
+        raise BenchError(
+            f"{total} connections need {least} processes of {room} each (the hard limit of open files); --processes is {processes}"
+        )
     shares = [total // processes + (i < total % processes) for i in range(processes)]
     return Plan([share for share in shares if share], choose_sources(options, targets, total), parse_cpus(options.cpus))
 
@@ -80,7 +82,9 @@ def choose_sources(options: Options, targets: Sequence[Target], connections: int
     if loopback and wanted > 1:
         return [packed_source(str(FIRST_SOURCE + i), socket.AF_INET) for i in range(wanted)]
     if given and wanted > 1:
-        raise BenchError(f"--sources {given}: only a server on 127.0.0.0/8 can be reached from any number of addresses; list this machine's own")
+        raise BenchError(
+            f"--sources {given}: only a server on 127.0.0.0/8 can be reached from any number of addresses; list this machine's own"
+        )
     if connections > len(targets) * ports:
         raise BenchError(
             f"{connections} connections do not fit into {ports} ports to {len(targets)} port(s) of the server; "

@@ -51,7 +51,7 @@ def label(axes: Any, reports: dict[str, Report], highest: float) -> None:
     axes.set_ylabel("latency, us")
     axes.set_yscale("log")
     axes.set_xlabel("percentile" + ("" if loops == {"open"} else "; closed loop: stalls of the server hardly show"))
-    ticks = [at for at in range(math.ceil(highest) + 1)]
+    ticks = list(range(math.ceil(highest) + 1))
     axes.set_xticks(ticks, [percentile_text(at) for at in ticks])
     axes.grid(alpha=0.3)
     if reports and axes.get_legend_handles_labels()[0]:

@@ -29,10 +29,12 @@ class Process:
 
     pid: int
     orders: socket.socket
+    sent: int = 0
 
     def order(self, name: str, **arguments: Any) -> None:
         """Raises OSError when the process has ended."""
         self.orders.send(json.dumps([name, arguments]).encode())
+        self.sent += 1
 
     def has_ended(self) -> bool:
         try:
@@ -56,11 +58,11 @@ def start(make: Callable[[int], Swarm], cpus: frozenset[int]) -> Process:
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
-    if pid:
-        theirs.close()
-        return Process(pid, ours)
-    ours.close()
-    child(theirs, make, cpus)
+    if pid == 0:
+        ours.close()
+        child(theirs, make, cpus)
+    theirs.close()
+    return Process(pid, ours)
 
 
 def child(orders: socket.socket, make: Callable[[int], Swarm], cpus: frozenset[int]) -> NoReturn:
@@ -90,3 +92,4 @@ def follow(orders: socket.socket, swarm: Swarm) -> None:
             return
         name, arguments = json.loads(order)
         getattr(swarm, name)(**arguments)
+        swarm.order_done()

@@ -10,8 +10,6 @@ from dataclasses import asdict
 from typing import Any
 
 from unlimitedws.bench import options as declared
-from unlimitedws.bench.latency import PERCENTILES
-from unlimitedws.bench.progress import wrong
 from unlimitedws.bench.run import Reading, Run, Window
 
 FORMAT = 1
@@ -129,7 +127,7 @@ def server(run: Run) -> dict[str, Any] | None:
 
 
 def reading_json(reading: Reading) -> dict[str, Any] | None:
-    return reading.memory and {**asdict(reading.memory), "connections": reading.connections}
+    return {**asdict(reading.memory), "connections": reading.connections} if reading.memory else None
 
 
 def server_cpu(run: Run) -> dict[str, Any]:
@@ -148,7 +146,7 @@ def server_cpu(run: Run) -> dict[str, Any]:
 
 
 def kernel(run: Run) -> dict[str, Any]:
-    """Growth for each connection from the empty server to all connected; `slab` and `caches` hold both ends where the load runs here too."""
+    """Growth for each connection, from the empty server to all connected; of both ends where the load runs here too."""
     empty, full = run.readings.get("empty"), run.readings.get("full")
     found = full.kernel.per_connection(empty.kernel, full.connections) if empty and full and full.connections else None
     return {"bytes_per_connection": found, "both_ends": all(target.is_loopback for target in run.crew.targets)}
@@ -222,10 +220,16 @@ def headline(report: Report) -> str:
 def rows(report: Report) -> dict[str, str]:
     connections, messages, server, load = (report[name] for name in ("connections", "messages", "server", "load"))
     found = {
-        "connections": counted(connections, {"opened": "opened", "failed": "failed", "lost": "lost", "held": "held", "cut": "cut by the server"}),
+        "connections": counted(
+            connections, {"opened": "opened", "failed": "failed", "lost": "lost", "held": "held", "cut": "cut by the server"}
+        ),
         "connects": f"{connections['per_s']:,.0f}/s" if connections["per_s"] else "",
         "messages": f"{messages['per_s']:,.0f}/s" if messages["per_s"] else "",
-        "time": ", ".join(f"{name.removesuffix('_s').replace('_', ' ')} {s:.2f} s" for name, s in connections.items() if name.endswith("ing_s") or name.endswith("back_s")),
+        "time": ", ".join(
+            f"{name.removesuffix('_s').replace('_', ' ')} {s:.2f} s"
+            for name, s in connections.items()
+            if name.endswith(("ing_s", "back_s"))
+        ),
         "load": f"{load['processes']} process(es), {load['sources'] or 'any'} source address(es)"
         + (f", {load['cores']:.2f} cores, the busiest {load['busiest_core']:.0%}" if load["cores"] is not None else ""),
     }
@@ -247,7 +251,9 @@ def server_rows(server: Mapping[str, Any]) -> dict[str, str]:
             found["server memory (PSS)"] += f"; {each:,.0f} bytes a connection"
     if server["cores"] is not None:
         each = server["cpu_us_per_message"]
-        found["server CPU"] = f"{server['cores']:.2f} cores, the busiest process {server['busiest_core']:.0%}" + (f"; {each:,.2f} us each" if each else "")
+        found["server CPU"] = f"{server['cores']:.2f} cores, the busiest process {server['busiest_core']:.0%}" + (
+            f"; {each:,.2f} us each" if each else ""
+        )
     if server["rest_us_per_connection_s"] is not None:
         found["server CPU at rest"] = f"{server['rest_us_per_connection_s']:.3f} us a connection and second"
     return found
@@ -284,5 +290,3 @@ def verdict(report: Report) -> list[str]:
     elif report["faults"]:
         lines.append("the server ended connections with: " + ", ".join(report["faults"]))
     return ["", *(f"  {line}" for line in lines)] if lines else []
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -22,6 +23,7 @@ from unlimitedws.errors import BenchError
 LOOK_S = 0.02
 SETTLE_S = 1.0
 PROBE_S = 0.5
+QUIET_S = 3.0  # to time the healthy ones by themselves
 
 Condition = Callable[[Counter[str]], bool]
 
@@ -62,6 +64,7 @@ class Run:
     windows: dict[str, Window] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  #: how long what has a name took
     latencies: dict[str, Latency] = field(default_factory=dict)
+    counters: Counter[str] = field(default_factory=Counter)
     is_interrupted: bool = False
     stopped_early: str = ""  #: why, where it was not for SIGINT
 
@@ -69,15 +72,29 @@ class Run:
         """Does what the mode says. After SIGINT it ends early; a second one raises KeyboardInterrupt. Raises BenchError."""
         before = signal.signal(signal.SIGINT, self.interrupt)
         try:
-            MODES[self.options.mode](self)
-        except Interrupted:
-            self.crew.order("rest")
+            with contextlib.suppress(Interrupted):
+                MODES[self.options.mode](self)
         finally:
             signal.signal(signal.SIGINT, before)
             self.progress.clear()
-        self.latencies.setdefault("latency", self.crew.latency("latency"))
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the load, takes what it has counted, and leaves."""
+        self.crew.order("rest")
+        self.outlast(self.crew.are_obeyed)
         self.counters = self.crew.counters()
-        self.leave()
+        self.latencies["latency"] = self.crew.latency("latency")
+        if self.options.mode in ("slow", "half-open"):
+            self.latencies["kept"] = self.crew.latency("kept")
+        self.crew.order("leave", abrupt=self.options.abrupt)
+        self.outlast(lambda: nobody(self.crew.counters()))
+
+    def outlast(self, done: Callable[[], bool]) -> None:
+        """Waits, but not for ever, for what should come at once."""
+        deadline = time.monotonic() + self.options.timeout_s + SETTLE_S
+        while not done() and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
 
     def interrupt(self, *_: object) -> None:
         self.is_interrupted = True
@@ -134,7 +151,8 @@ class Run:
             )  # fmt: skip
 
     def usages(self) -> tuple[Usage, Usage | None, Counter[str]]:
-        return usage([process.pid for process in self.crew.processes]), self.server and self.server.usage(), self.crew.counters()
+        server = self.server.usage() if self.server else None
+        return usage([process.pid for process in self.crew.processes]), server, self.crew.counters()
 
     # ---- what modes are made of
 
@@ -158,23 +176,22 @@ class Run:
         special, total = sum(self.crew.special), sum(self.crew.plan.shares)
         return {"all": total, "special": special, "plain": total - special}[part]
 
-    def load(self, rate: float, *, name: str = "measure", warm_s: float | None = None, spread: bool = False) -> None:
+    def load(self, rate: float, warm_s: float, measure_s: float, *, name: str = "measure", spread: bool = False) -> None:
         """Messages: warm up, measure, let the last answers come. rate: of the open loop; 0: the closed one."""
-        warm_s = self.options.warm_s if warm_s is None else warm_s
-        start_ns, from_ns, to_ns = self.times(warm_s)
+        start_ns, from_ns, to_ns = self.times(warm_s, measure_s)
         if rate:
-            self.crew.pace(rate, start_ns, to_ns, spread=spread)
+            self.crew.pace(rate, start_ns, round(rate * (to_ns - start_ns) / 1e9), spread=spread)
         else:
             self.crew.order("flood")
         self.measure(name, from_ns, to_ns)
         self.crew.order("rest")
         self.drain()
 
-    def times(self, warm_s: float) -> tuple[int, int, int]:
+    def times(self, warm_s: float, measure_s: float) -> tuple[int, int, int]:
         """When it begins and when it is measured, which the processes are told."""
         start_ns = self.crew.soon()
         from_ns = start_ns + int(warm_s * 1e9)
-        to_ns = from_ns + int(self.options.measure_s * 1e9)
+        to_ns = from_ns + int(measure_s * 1e9)
         self.crew.order("time", from_ns=from_ns, to_ns=to_ns)
         return start_ns, from_ns, to_ns
 
@@ -189,17 +206,14 @@ class Run:
             self.crew.order("give_up")
             self.wait("draining", answered, self.options.timeout_s)
 
-    def leave(self) -> None:
-        """Ends what is still open."""
-        self.crew.order("leave", abrupt=self.options.abrupt)
-        began = time.monotonic()
-        while not nobody(self.crew.counters()) and time.monotonic() < began + self.options.timeout_s + 1:
-            time.sleep(LOOK_S)
-
     def faults(self) -> list[str]:
         """What went wrong on the way to the server, in words."""
         now = self.crew.counters()
-        found = [f"{number:,} x {call}: {os.strerror(errno)}" for call, numbers in self.crew.errnos().items() for errno, number in numbers.items()]
+        found = [
+            f"{number:,} x {call}: {os.strerror(errno)}"
+            for call, numbers in self.crew.errnos().items()
+            for errno, number in numbers.items()
+        ]
         found += [f"{number:,} x HTTP status {status}" for status, number in self.crew.statuses().items()]
         found += [f"{number:,} x Close {code}" for code, number in self.crew.closes().items()]
         words = {
@@ -224,7 +238,7 @@ def echo(run: Run) -> None:
     run.read("empty")
     run.ramp()
     run.read("full")
-    run.load(run.options.rate)
+    run.load(run.options.rate, run.options.warm_s, run.options.measure_s)
     run.read("end")
 
 
@@ -238,7 +252,7 @@ def idle(run: Run) -> None:
         with run.window("rest"):
             run.pause("at rest", options.rest_s)
     if options.sample:
-        run.load(options.sample / options.measure_s, warm_s=0.0, spread=True)
+        run.load(options.sample / options.measure_s, 0.0, options.measure_s, spread=True)
     run.read("end")
     began = time.monotonic()
     run.crew.order("leave", abrupt=options.abrupt)
@@ -251,7 +265,7 @@ def idle(run: Run) -> None:
 def connect(run: Run) -> None:
     options = run.options
     run.read("empty")
-    _, from_ns, to_ns = run.times(options.warm_s)
+    _, from_ns, to_ns = run.times(options.warm_s, options.measure_s)
     run.crew.dial(rate=options.rate, again=True, cycling=True, abrupt=options.abrupt)
     run.measure("measure", from_ns, to_ns)
     run.crew.order("halt")
@@ -265,7 +279,7 @@ def broadcast(run: Run) -> None:
     run.ramp()
     reach(run)
     run.read("full")
-    start_ns, from_ns, to_ns = run.times(options.warm_s)
+    start_ns, from_ns, to_ns = run.times(options.warm_s, options.measure_s)
     crew.publish(options.rate, start_ns, to_ns)
     run.measure("measure", from_ns, to_ns)
     crew.order("rest")
@@ -293,13 +307,12 @@ def besieged(run: Run) -> None:
     options = run.options
     run.read("empty")
     run.ramp("plain")
-    run.load(options.healthy_rate, name="quiet")
+    run.load(options.healthy_rate, options.warm_s, min(options.measure_s, QUIET_S), name="quiet")
     run.latencies["quiet"] = run.crew.latency("latency")
     run.crew.forget("latency")
     run.ramp("special")
-    run.load(options.healthy_rate)
+    run.load(options.healthy_rate, 0.0, options.measure_s)
     run.read("full")
-    run.latencies["kept"] = run.crew.latency("kept")
 
 
 def reconnect(run: Run) -> None:

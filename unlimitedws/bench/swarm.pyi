@@ -1,7 +1,5 @@
 """Types of a load process's connections. Times are CLOCK_MONOTONIC in ns, peers are numbered from 0."""
 
-from collections.abc import Sequence
-
 from unlimitedws.bench.board import Row
 
 MOST_PIPELINE: int
@@ -56,9 +54,10 @@ class Swarm:
         cycling: bool = False,
         abrupt: bool = False,
     ) -> None:
-        """Connects the peers first..end-1, at most `inflight` handshakes at a time. gap_ns: one each, and late ones count from when they were due.
+        """Connects the peers first..end-1, at most `inflight` handshakes at a time.
 
-        again: those that end are connected again.  cycling: they end themselves once they are open; abrupt: by a reset."""
+        gap_ns: one each, and late ones count from when they were due.  again: those that end are connected again.
+        cycling: they end themselves once they are open; abrupt: by a reset."""
 
     def halt(self) -> None:
         """Dials nobody any more."""
@@ -66,8 +65,10 @@ class Swarm:
     def flood(self) -> None:
         """The closed loop: each open peer has `pipeline` messages in flight, until `rest`."""
 
-    def pace(self, first: int, start_ns: int, gap_ns: float, end_ns: int, stride: int, inverse: int) -> None:
-        """The open loop: one message each gap_ns, by the peers from `first` in turn, in steps of `stride`. inverse: of it, modulo their number."""
+    def pace(self, first: int, start_ns: int, gap_ns: float, number: int, stride: int, inverse: int) -> None:
+        """The open loop: one message each gap_ns, so many in all, by the peers from `first` in turn, in steps of `stride`.
+
+        inverse: of the stride, modulo their number."""
 
     def publish(self, start_ns: int, gap_ns: float, end_ns: int, window: int) -> None:
         """Publishes each gap_ns; 0: as soon as at most `window` - 1 publications have not reached everybody."""
@@ -92,6 +93,9 @@ class Swarm:
 
     def turn(self, until_ns: int) -> bool:
         """Runs the loop until then, or until the control descriptor has something, which is what it says."""
+
+    def order_done(self) -> None:
+        """Counts an order that was carried out: what had come by then has been taken."""
 
     def close(self) -> None:
         """Cuts what is still open and gives the descriptors back."""

@@ -130,6 +130,9 @@ cdef class Swarm(Reading):
                 raise OSError(errno, os.strerror(errno))
         return 0
 
+    def order_done(self):
+        self.count.orders += 1
+
     def close(self):
         cdef int i
         if self.peers == NULL:  # it was never made: its descriptors are no descriptors either
@@ -177,14 +180,14 @@ cdef class Swarm(Reading):
                 if self.peers[i].state == OPEN:
                     self.refill(&self.peers[i])
 
-    def pace(self, int first, int64_t start_ns, double gap_ns, int64_t end_ns, uint64_t stride, uint64_t inverse):
+    def pace(self, int first, int64_t start_ns, double gap_ns, uint64_t number, uint64_t stride, uint64_t inverse):
         cdef int i
         if not self.special <= first < self.size or gap_ns <= 0:
             raise ValueError("no such peers or pace")
         self.pace_first, self.pace_size = first, self.size - first
         if stride * inverse % <uint64_t>self.pace_size != <uint64_t>(1 % self.pace_size):
             raise ValueError("a stride and its inverse modulo the number of peers, please")
-        self.pace_start, self.pace_gap, self.pace_end, self.pace_number = start_ns, gap_ns, end_ns, 0
+        self.pace_start, self.pace_gap, self.pace_end, self.pace_number = start_ns, gap_ns, number, 0
         self.stride, self.inverse = stride, inverse
         self.pacing = self.paced = True
         self.flooding = self.given_up = False

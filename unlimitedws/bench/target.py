@@ -98,7 +98,9 @@ def words(target: Target, headers: Sequence[str] = (), subprotocols: Sequence[st
         if not HEADER.fullmatch(header):
             raise BenchError(f"--header {header!r} is no header; it looks like 'Name: value'")
         if header.partition(":")[0].lower() in OURS:
-            raise BenchError(f"--header {header!r}: bench sends that one itself" + (" (--subprotocol)" if "protocol" in header.lower() else ""))
+            raise BenchError(
+                f"--header {header!r}: bench sends that one itself" + (" (--subprotocol)" if "protocol" in header.lower() else "")
+            )
     offered = ", ".join(subprotocols)
     lines = [f"Host: {target.host}"] if not any(header.lower().startswith("host:") for header in headers) else []
     lines += ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", *headers]
