@@ -12,7 +12,7 @@ SANITIZERS ?= address,undefined
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types build deploy-tools dist docs-reference sanitize fuzz bench bench-door chaos autobahn clean
+.PHONY: help run test check lint types build deploy-tools dist docs-reference sanitize fuzz bench bench-door chaos capacity autobahn clean
 
 PY := $(abspath $(VENV))/bin/python
 NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h unlimitedws/bench/*.pyx unlimitedws/bench/*.pxd)
@@ -73,6 +73,9 @@ bench-door: $(VENV)/.test $(VENV)/.native  ## the figures of the front door: hoo
 
 chaos: $(VENV)/.test $(VENV)/.native  ## reloads and kills under load, counted by clients that check every message
 	$(PY) -m tests.chaos $(ARGS)
+
+capacity: $(VENV)/.test $(VENV)/.native  ## hold N connections and say what they cost; ARGS="--connections 100000 --workers 8"
+	$(PY) -m tests.capacity $(ARGS)
 
 autobahn: $(VENV)/.test $(VENV)/.native  ## the Autobahn test suite
 	PYTHON=$(PY) tests/autobahn/run $(ARGS)
