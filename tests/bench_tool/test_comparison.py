@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.bench_tool.tool import SHORT, Done, bench, echo, websockets_server
+from unlimitedws.bench.fields import FIELDS, HISTOGRAM
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +39,7 @@ def test_the_report_says_what_it_is(done: Done) -> None:
     assert (report["tool"], report["format"], report["mode"], report["loop"]) == ("unlimitedws bench", 1, "echo", "open")
     assert report["options"]["connections"] == 2
     assert report["server"] is None
+    assert report.keys() == FIELDS.keys()
     assert {"number", "mean", "least", "p50", "p90", "p99", "p99_9", "p99_99", "longest", "histogram_ns"} == report["latency_us"][
         "latency"
     ].keys()

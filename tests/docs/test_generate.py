@@ -24,7 +24,7 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("page", ["settings.md", "counters.md", "stats.md", "metrics.md", "closing.md", "doctor.md"])
+@pytest.mark.parametrize("page", ["settings.md", "counters.md", "stats.md", "metrics.md", "closing.md", "doctor.md", "bench.md"])
 def test_the_committed_page_is_what_the_code_generates(generate: ModuleType, page: str) -> None:
     committed = (DOCS / "reference" / page).read_text(encoding="utf-8")
     assert committed == generate.pages()[page], "run `make docs-reference` and commit the result"
