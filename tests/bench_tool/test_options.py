@@ -9,7 +9,7 @@ import pytest
 from unlimitedws.bench import options as declared
 from unlimitedws.bench.options import DEFAULTS, MODES, ONE_AFTER_THE_OTHER, Options, about
 from unlimitedws.config import flag
-from unlimitedws.errors import BadValue
+from unlimitedws.errors import BadValue, ConfigError
 
 
 def parsed(*arguments: str) -> Options:
@@ -24,8 +24,9 @@ def test_without_flags_every_option_has_its_default() -> None:
 
 @pytest.mark.parametrize("name", [name for name, its in about().items() if its.choices])
 def test_each_choice_is_accepted_and_another_is_not(name: str) -> None:
+    mode = [] if name == "mode" else ["--mode", about()[name].modes[0]]
     for choice in about()[name].choices:
-        assert getattr(parsed(flag(name), choice), name) == choice
+        assert getattr(parsed(*mode, flag(name), choice), name) == choice
     with pytest.raises(BadValue, match=f"{name} cannot be 'other'"):
         parsed(flag(name), "other")
 
@@ -62,3 +63,9 @@ def test_every_mode_is_described() -> None:
 )  # fmt: skip
 def test_a_loop_is_open_where_something_is_due_whatever_the_server_does(options: dict[str, object], is_open: bool) -> None:
     assert Options(**options).is_open_loop is is_open  # type: ignore[arg-type]
+
+
+def test_an_option_that_its_mode_has_no_use_for_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"^--sample does nothing in --mode echo; it is for idle$"):
+        parsed("--sample", "5")
+    assert parsed("--mode", "idle", "--sample", "5").sample == 5

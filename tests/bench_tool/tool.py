@@ -19,6 +19,7 @@ from typing import Any
 
 import websockets.asyncio.server
 
+from tests.peer import mask
 from tests.serving import WAIT_S, running_loop
 from unlimitedws.bench.target import accept
 
@@ -167,7 +168,7 @@ def frames(peer: socket.socket) -> Iterator[tuple[int, bytes, bytes]]:
             size = int.from_bytes(stream.read(2 if size == 126 else 8), "big")
         key = stream.read(4)
         masked = stream.read(size)
-        yield head[0] & 0x0F, key, bytes(byte ^ key[i & 3] for i, byte in enumerate(masked))
+        yield head[0] & 0x0F, key, mask(masked, key)
 
 
 def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:

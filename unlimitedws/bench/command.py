@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ INTERRUPTED = 130  # what shells report for a program that SIGINT ended
 
 def run(given: argparse.Namespace) -> int:
     """Runs or compares, as asked; 0 where nothing went wrong, 1 where a server did. Raises UnlimitedwsError."""
+    check_built()
     if given.compare:
         return compare(*given.compare, plot=getattr(given, "plot", ""))
     if not given.urls:
@@ -35,7 +37,6 @@ def run(given: argparse.Namespace) -> int:
 
 def measure(options: Options, urls: list[str]) -> Report:
     """One run against the servers of these URLs, all of which get the same requests. Raises BenchError."""
-    check_built()
     from unlimitedws.bench import latency, plan, plot, report, target
     from unlimitedws.bench.crew import Crew
     from unlimitedws.bench.progress import Progress
@@ -52,6 +53,8 @@ def measure(options: Options, urls: list[str]) -> Report:
     server = Server(options.pid) if options.pid else None
     for each in targets:
         scout(each, target.words(each, options.header, options.subprotocol), options.timeout_s)
+    if planned.cpus:
+        os.sched_setaffinity(0, planned.cpus)  # the load processes inherit it
     with Crew(options, planned, targets, words) as crew:
         made = Run(options, crew, Progress(quiet=options.quiet), server)
         made.execute()

@@ -42,7 +42,7 @@ class Crew:
     def __enter__(self) -> Crew:
         try:
             for i in range(len(self.rows)):
-                self.processes.append(start(lambda control, i=i: self.swarm(i, control), self.plan.cpus))  # type: ignore[misc]
+                self.processes.append(start(lambda control, i=i: self.swarm(i, control)))  # type: ignore[misc]
         except OSError as error:
             self.end()
             raise BenchError(f"cannot start load process {len(self.processes) + 1} of {len(self.rows)}: {error.strerror}") from None

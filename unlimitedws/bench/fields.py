@@ -14,18 +14,20 @@ FIELDS = {
     "ok": "whether no error was counted and it ran to its end",
     "interrupted": "whether SIGINT ended it",
     "stopped_early": "why it ended before its time, where it was not for SIGINT",
-    "connections": "`asked`, `opened`, `failed`, `lost`; slow and half-open ones `held` and `cut` by the server; `per_s`; how long phases took",
+    "connections": "`asked`, `opened`, `failed`, `lost`; slow and half-open ones `held` and `cut` by the server; `per_s`; how long "
+    "phases took",
     "messages": "`due`, `answered`, `unanswered`, `published`, `delivered`, `per_s`",
-    "latency_us": "histograms by name. `latency`: of answers or deliveries; connect: until open; reconnect: until back. "
-    "`quiet`: of answers before slow or half-open ones came. `kept`: how long the server held those",
+    "latency_us": "histograms by name. `latency`: of answers or deliveries; connect: until open; reconnect: until back. `quiet`: of "
+    "answers before slow or half-open ones came. `kept`: how long the server held those",
     "connect_us": "a histogram: from when a connection was due to the end of its handshake",
-    "server": "with --pid: `memory` (PSS, RSS, processes, connections: `empty`, `full`, `end`, `after`), `pss_per_connection_bytes`; `cores`, "
-    "`busiest_core` (of one process), `cpu_us_per_message` while it was measured; `rest_us_per_connection_s`",
-    "kernel": "`bytes_per_connection`: growth from empty to full, as `slab` (the whole machine's), `caches` (sockets, files and epoll entries in "
-    "use; for root), `cgroup` (the server's, where it is another than ours), `tcp_pages` (socket buffers); `both_ends`: whether all but `cgroup` hold "
-    "both ends of a connection",
-    "load": "`processes`, `sources`, `cores`, `busiest_core`, `machine_cores` (all programs), `seconds` measured; `limit`: what was at its limit, `server`, "
-    "`load`, `machine`, `rate` (neither) or `unknown`",
+    "server": "with --pid: `memory` (PSS, RSS, processes, connections: `empty`, `full`, `end`, `after`), "
+    "`pss_per_connection_bytes`; `cores`, `busiest_core` (of one process), `cpu_us_per_message` while it was "
+    "measured; `rest_us_per_connection_s`",
+    "kernel": "`bytes_per_connection`: growth from empty to full, as `slab` (the whole machine's), `caches` (sockets, files and "
+    "epoll entries in use; for root), `cgroup` (the server's, where it is another than ours), `tcp_pages` (socket "
+    "buffers); `both_ends`: whether all but `cgroup` hold both ends of a connection",
+    "load": "`processes`, `sources`, `cores`, `busiest_core`, `machine_cores` (all programs), `seconds` measured; `limit`: "
+    "what was at its limit, `server`, `load`, `machine`, `rate` (neither) or `unknown`",
     "errors": "what makes a run not ok, by kind",
     "faults": "what servers and system calls did to connections, in words",
     "closes": "close code of the server to number of connections",

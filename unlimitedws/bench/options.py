@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
 from unlimitedws.config import C_INT, MIB, flag
-from unlimitedws.errors import BadValue
+from unlimitedws.errors import BadValue, ConfigError
 from unlimitedws.sources import parse_float, parse_int
 
 MODES = ("echo", "idle", "connect", "broadcast", "slow", "half-open", "reconnect")
@@ -34,6 +34,7 @@ class About:
     choices: tuple[str, ...] = ()
     zero: str = ""  #: what 0 (or an empty text) means, where it means something special
     metavar: str = ""
+    modes: tuple[str, ...] = MODES  #: elsewhere it would do nothing, and is an error
 
 
 def option(default: Any, group: str, help: str, **about: Any) -> Any:
@@ -49,12 +50,24 @@ class Options:
     rate: float = option(
         0.0, "load", "messages, publications or (connect) connections a second in all, sent when they are due whatever the server does: an "
         "open loop; latencies count from then", maximum=1e9, zero="the next when the last is answered: a closed loop",
+        modes=("echo", "connect", "broadcast"),
     )  # fmt: skip
-    pipeline: int = option(1, "load", "messages (publications) in flight in a closed loop, on each connection", minimum=1, maximum=4096)
+    pipeline: int = option(
+        1,
+        "load",
+        "messages (publications) in flight in a closed loop, on each connection",
+        minimum=1,
+        maximum=4096,
+        modes=("echo", "broadcast"),
+    )
     message_bytes: int = option(32, "load", "bytes of a message", maximum=1024 * MIB)
     binary: bool = option(False, "load", "binary messages instead of text")
     probe: str = option(
-        "echo", "load", "what is timed in idle, slow, half-open: a message that is echoed, or a Ping", choices=("echo", "ping")
+        "echo",
+        "load",
+        "what is timed in idle, slow, half-open: a message that is echoed, or a Ping",
+        choices=("echo", "ping"),
+        modes=("idle", "slow", "half-open"),
     )
 
     warm_s: float = option(1.0, "times", "time of the load before it is measured", maximum=86400)
@@ -76,17 +89,22 @@ class Options:
     header: tuple[str, ...] = option((), "connecting", "'Name: value' for every upgrade request; may be given again", metavar="HEADER")
     subprotocol: tuple[str, ...] = option((), "connecting", "a subprotocol to offer; may be given again", metavar="NAME")
 
-    sample: int = option(1000, "idle", "messages or Pings, each to another connection, while all are held", zero="none")
-    subscribe: str = option("", "broadcast", "what each receiver says once it is connected", zero="nothing", metavar="TEXT")
-    read_bytes_per_s: int = option(0, "slow", "what a slow reader reads", zero="nothing, ever")
-    stuff_bytes: int = option(4 * MIB, "slow", "the most that a slow reader sends", minimum=1)
+    sample: int = option(1000, "idle", "messages or Pings, each to another connection, while all are held", zero="none", modes=("idle",))
+    subscribe: str = option(
+        "", "broadcast", "what each receiver says once it is connected", zero="nothing", metavar="TEXT", modes=("broadcast",)
+    )
+    read_bytes_per_s: int = option(0, "slow", "what a slow reader reads", zero="nothing, ever", modes=("slow",))
+    stuff_bytes: int = option(4 * MIB, "slow", "the most that a slow reader sends", minimum=1, modes=("slow",))
     stage: str = option(
         "request", "half-open", "where they stop: tcp (connected), request (half of it sent), silent (open, but neither read nor answer)",
-        choices=("tcp", "request", "silent"),
-    )  # fmt: skip
-    healthy: int = option(16, "slow", "connections beside them that are timed (half-open as well)", minimum=1)
-    healthy_rate: float = option(200.0, "slow", "messages a second of theirs, in all (half-open as well)", minimum=0.1, maximum=1e7)
-    spread_s: float = option(0.0, "reconnect", "time over which the clients spread their first attempts to come back", maximum=3600)
+        choices=("tcp", "request", "silent"), modes=("half-open",))  # fmt: skip
+    healthy: int = option(16, "slow", "connections beside them that are timed (half-open as well)", minimum=1, modes=("slow", "half-open"))
+    healthy_rate: float = option(
+        200.0, "slow", "messages a second of theirs, in all (half-open as well)", minimum=0.1, maximum=1e7, modes=("slow", "half-open")
+    )
+    spread_s: float = option(
+        0.0, "reconnect", "time over which the clients spread their first attempts to come back", maximum=3600, modes=("reconnect",)
+    )
 
     pid: int = option(0, "server", "its root process, if it runs here: memory (PSS) and CPU of its whole tree", zero="unknown")
 
@@ -178,8 +196,12 @@ def metavar(name: str) -> str:
 
 
 def parse(given: dict[str, Any]) -> Options:
-    """Options from the text of flags. Raises BadValue."""
-    return Options(**{name: value_of(name, text) for name, text in given.items() if name in DEFAULTS})
+    """Options from the text of flags. Raises BadValue, and ConfigError for one that its mode has no use for."""
+    options = Options(**{name: value_of(name, text) for name, text in given.items() if name in DEFAULTS})
+    for name in given:
+        if name in DEFAULTS and options.mode not in (modes := about()[name].modes):
+            raise ConfigError(f"{flag(name)} does nothing in --mode {options.mode}; it is for {', '.join(modes)}")
+    return options
 
 
 def value_of(name: str, text: Any) -> Any:

@@ -52,7 +52,7 @@ class Process:
             return
 
 
-def start(make: Callable[[int], Swarm], cpus: frozenset[int]) -> Process:
+def start(make: Callable[[int], Swarm]) -> Process:
     """Forks a load process. make: gives it its swarm, which tells by that descriptor that there are orders."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     sys.stdout.flush()
@@ -60,18 +60,16 @@ def start(make: Callable[[int], Swarm], cpus: frozenset[int]) -> Process:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        child(theirs, make, cpus)
+        child(theirs, make)
     theirs.close()
     return Process(pid, ours)
 
 
-def child(orders: socket.socket, make: Callable[[int], Swarm], cpus: frozenset[int]) -> NoReturn:
+def child(orders: socket.socket, make: Callable[[int], Swarm]) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all of us; the parent decides
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         gc.freeze()
-        if cpus:
-            os.sched_setaffinity(0, cpus)
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         follow(orders, make(orders.fileno()))

@@ -114,7 +114,7 @@ class Run:
                 raise Interrupted
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(LOOK_S)
+            time.sleep(LOOK_S * (1 + len(self.crew.rows) // 8))  # looking takes the longer, the more there are
 
     def sleep_until(self, doing: str, at_ns: int) -> None:
         """Lets it go on until then; less when nobody is there any more."""
