@@ -8,6 +8,7 @@ import string
 import time
 from collections import Counter
 from collections.abc import Sequence
+from math import gcd
 from typing import Any
 
 from unlimitedws.bench.board import ROW_BYTES, Row
@@ -138,17 +139,15 @@ class Crew:
                 process, "dial", first=first, end=end, inflight=inflight, start_ns=start_ns + int(gap * i / number), gap_ns=gap, **how
             )
 
-    def pace(self, rate: float, start_ns: int, number: int, *, spread: bool = False) -> None:
-        """The open loop, of the plain connections: so many messages. rate: a second, of all of them.
-
-        spread: over as many of them as it can."""
+    def pace(self, number: int, start_ns: int, end_ns: int, *, spread: bool = False) -> None:
+        """The open loop: so many messages of the plain connections, evenly over this time. spread: by as many of them as it can."""
         plain = [share - special for share, special in zip(self.plan.shares, self.special, strict=True)]
         for i, process in enumerate(self.processes):
-            if not plain[i]:
-                continue
-            gap = 1e9 * sum(plain) / (rate * plain[i])
-            step = stride(plain[i]) if spread else 1
             share = number * sum(plain[: i + 1]) // sum(plain) - number * sum(plain[:i]) // sum(plain)
+            if not share:
+                continue
+            gap = (end_ns - start_ns) / share
+            step = stride(plain[i]) if spread else 1
             self.tell(
                 process, "pace", first=self.special[i], start_ns=start_ns + int(gap * i / len(plain)), gap_ns=gap, number=share,
                 stride=step, inverse=pow(step, -1, plain[i]) if plain[i] > 1 else 0,
@@ -221,8 +220,6 @@ def pattern(size: int) -> bytes:
 
 def stride(size: int) -> int:
     """A step that visits all of `size`, and the first few of them far apart."""
-    from math import gcd
-
     step = max(1, round(size * GOLDEN))
     while gcd(step, size) != 1:
         step += 1

@@ -180,7 +180,7 @@ class Run:
         """Messages: warm up, measure, let the last answers come. rate: of the open loop; 0: the closed one."""
         start_ns, from_ns, to_ns = self.times(warm_s, measure_s)
         if rate:
-            self.crew.pace(rate, start_ns, round(rate * (to_ns - start_ns) / 1e9), spread=spread)
+            self.crew.pace(max(1, round(rate * (to_ns - start_ns) / 1e9)), start_ns, to_ns, spread=spread)
         else:
             self.crew.order("flood")
         self.measure(name, from_ns, to_ns)
