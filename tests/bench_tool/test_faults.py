@@ -8,13 +8,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.bench_tool.tool import LIMIT_S, SHORT, bench, frame, frames, raw_server, started, switching, upgraded, websockets_server
+from tests.bench_tool.tool import LIMIT_S, SHORT, bench, comes, frame, frames, raw_server, started, switching, upgraded, websockets_server
 from tests.bench_tool.tool import echo as echo_of_library
 from tests.peer import BINARY, CLOSE, PING, TEXT
 from tests.serving import eventually, served
@@ -98,15 +99,24 @@ asyncio.run(main())
 """
 
 
+@contextmanager
+def mortal_server() -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and its URL."""
+    with subprocess.Popen([sys.executable, "-c", MORTAL], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            yield server, f"ws://127.0.0.1:{int(server.stdout.readline())}/"
+        finally:
+            server.kill()
+
+
 def test_a_server_that_dies_in_the_middle_is_told_with_what_it_did_to_whom(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    with subprocess.Popen([sys.executable, "-c", MORTAL], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        url = f"ws://127.0.0.1:{int(server.stdout.readline())}/"
-        with started(url, "--connections", "10", "--rate", "200", "--measure-s", "100", "--json", str(file)) as process:
-            eventually(lambda: established(url) == 10, "they did not connect")
-            server.kill()
-            out, err = process.communicate(timeout=LIMIT_S)
+    arguments = ["--connections", "10", "--rate", "200", "--measure-s", "100", "--json", str(file)]
+    with mortal_server() as (server, url), started(url, *arguments) as process:
+        comes(process, lambda: established(url) == 10, "they did not connect")
+        server.kill()
+        out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1, err
     assert "STOPPED EARLY: every connection was lost" in out
     assert "10 lost" in out
@@ -237,7 +247,7 @@ def test_sigint_shows_what_there_is_and_leaves_nothing_behind(tmp_path: Path) ->
     file = tmp_path / "report.json"
     with websockets_server(echo_of_library) as url:
         with started(url, "--connections", "4", "--processes", "2", "--measure-s", "100", "--json", str(file)) as process:
-            eventually(lambda: established(url) == 4, "they did not connect")
+            comes(process, lambda: established(url) == 4, "they did not connect")
             process.send_signal(signal.SIGINT)
             out, _ = process.communicate(timeout=LIMIT_S)
         assert process.returncode == 130
@@ -249,7 +259,7 @@ def test_sigint_shows_what_there_is_and_leaves_nothing_behind(tmp_path: Path) ->
 
 def test_load_processes_end_with_their_parent() -> None:
     with websockets_server(echo_of_library) as url, started(url, "--connections", "4", "--processes", "2", "--measure-s", "100") as process:
-        eventually(lambda: established(url) == 4, "they did not connect")
+        comes(process, lambda: established(url) == 4, "they did not connect")
         process.kill()
         eventually(lambda: established(url) == 0, "they are still there")
 

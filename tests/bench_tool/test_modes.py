@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.bench_tool.tool import LIMIT_S, Done, bench, echo, load, started, websockets_server
+from tests.bench_tool.tool import LIMIT_S, Done, bench, comes, echo, load, started, websockets_server
 from tests.serving import Served, eventually, served
 from unlimitedws.handlers import Handlers
 
@@ -189,7 +189,7 @@ def test_half_open_connections_are_timed_until_the_server_cuts_them(
     server, file = start(**settings), tmp_path / "report.json"
     arguments = ["--mode", "half-open", "--connections", "4", "--stage", stage, "--warm-s", "0", "--measure-s", "100"]
     with started(server.url(), *arguments, "--json", str(file)) as process:
-        eventually(lambda: server.counters[cause] == 4, f"they were not cut for {cause}")
+        comes(process, lambda: server.counters[cause] == 4, f"they were not cut for {cause}")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=LIMIT_S)
     report = json.loads(file.read_text())

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -73,6 +74,15 @@ def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+def comes(process: subprocess.Popen[str], condition: Callable[[], Any], what: str) -> None:
+    """Waits for what a run does, however slow this machine is, while it goes on."""
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert process.poll() is None, (what, process.communicate())
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
 
 
 # ---- other servers
