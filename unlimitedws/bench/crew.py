@@ -109,6 +109,7 @@ class Crew:
             broadcasts=broadcasts,
             publishes=broadcasts and i == len(self.rows) - 1,
             subscribers=self.receivers,
+            local=all(target.is_loopback for target in self.targets),
         )
 
     # ---- orders

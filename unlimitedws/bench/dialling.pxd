@@ -29,6 +29,7 @@ cdef class Dialling(Holding):
     cdef Address* targets
     cdef Address* sources
     cdef int target_count, source_count
+    cdef bint local                 # over loopback
     # when
     cdef int dial_first, dial_end, cursor, waiting, inflight
     cdef int64_t dial_start

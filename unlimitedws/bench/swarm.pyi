@@ -14,7 +14,7 @@ class Swarm:
     requests, accepts: upgrade requests to choose from, and the Sec-WebSocket-Accept of each.  offered: the subprotocols in them.
     targets, sources: packed socket addresses; no source: whichever the kernel takes.  control: a descriptor that ends `turn`.
     The first `special` peers are of a `manner` of their own: slow readers or half-open ones.
-    publishes: the last peer is the publisher of a broadcast to `subscribers` in all processes."""
+    publishes: the last peer is the publisher of a broadcast to `subscribers` in all processes.  local: the way is loopback."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Swarm:
         broadcasts: bool = False,
         publishes: bool = False,
         subscribers: int = 0,
+        local: bool = False,
     ) -> None: ...
     def dial(
         self,

@@ -62,7 +62,8 @@ cdef class Swarm(Reading):
     def __cinit__(self, Row row not None, int size, *, int first_number, list requests, list accepts, bytes offered, list targets,
                   list sources, bytes pattern, size_t message_bytes, int opcode, int pipeline, double timeout_s, int control=-1,
                   int special=0, str manner="plain", size_t slow_bytes=0, double slow_s=0.1, size_t stuff_bytes=0,
-                  bytes subscription=b"", bint broadcasts=False, bint publishes=False, int subscribers=0):
+                  bytes subscription=b"", bint broadcasts=False, bint publishes=False, int subscribers=0,
+                  bint local=False):
         self.epoll = -1
         if size < 1 or not requests or len(requests) != len(accepts) or len(requests) > 255 or not targets:
             raise ValueError("a swarm needs a peer, a target, and an accept for each of its requests, 255 at most")
@@ -76,6 +77,7 @@ cdef class Swarm(Reading):
         self.size, self.first_number, self.special = size, first_number, special
         self.manner, self.slow_bytes, self.slow_ns, self.stuff_bytes = MANNERS[manner], slow_bytes, <int64_t>(slow_s * 1e9), stuff_bytes
         self.opcode, self.message_size, self.pipeline, self.control = opcode, message_bytes, pipeline, control
+        self.local = local
         self.timeout_ns = <int64_t>(timeout_s * 1e9)
         self.broadcasts, self.publishes, self.subscribers = broadcasts, publishes, subscribers
         self.request_count = len(requests)
