@@ -44,6 +44,20 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str) -> None:
     assert done.out == ""
 
 
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        ("unlimitedws.bench.swarm", "bench needs its compiled modules, which are not here"),
+        ("hdrh.histogram", "install it: pip install 'unlimitedws[bench]'"),
+    ],
+)
+def test_a_part_that_is_not_installed_is_one_line_that_says_how_to(module: str, words: str) -> None:
+    source = f"import sys; sys.modules[{module!r}] = None; from unlimitedws.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", source, "bench", "ws://127.0.0.1:1/"], capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert words in done.stderr
+
+
 def test_a_port_that_nobody_listens_on_is_one_line() -> None:
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))

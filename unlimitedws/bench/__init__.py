@@ -3,7 +3,9 @@
     options, target, plan     what is asked for, of whom, and how it is spread over processes and addresses
     answer, board, swarm      compiled: what servers answer, what is counted, the loop over connections
     process, crew             a load process, all of them
-    run, server, kernel       what a mode does, and what is read meanwhile
-    report, latency, comparison, plot, progress
+    modes, run                what is done, in order
+    server, kernel            memory and CPU, read meanwhile
+    report, fields, latency   the outcome, as JSON
+    table, comparison, plot   ... for people
 
 It needs its compiled modules: nothing slower could keep a native server busy."""

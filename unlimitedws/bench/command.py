@@ -28,7 +28,7 @@ def run(given: argparse.Namespace) -> int:
         raise ConfigError("which server? unlimitedws bench ws://host:port/path, or --compare A.json B.json")
     options = declared.parse(vars(given))
     report = measure(options, given.urls)
-    from unlimitedws.bench.report import table
+    from unlimitedws.bench.table import table
 
     print(table(report))
     keep(report, options)
@@ -39,6 +39,7 @@ def measure(options: Options, urls: list[str]) -> Report:
     """One run against the servers of these URLs, all of which get the same requests. Raises BenchError."""
     from unlimitedws.bench import latency, plan, plot, report, target
     from unlimitedws.bench.crew import Crew
+    from unlimitedws.bench.modes import MODES
     from unlimitedws.bench.progress import Progress
     from unlimitedws.bench.run import Run
     from unlimitedws.bench.scout import scout
@@ -57,7 +58,7 @@ def measure(options: Options, urls: list[str]) -> Report:
         os.sched_setaffinity(0, planned.cpus)  # the load processes inherit it
     with Crew(options, planned, targets, words) as crew:
         made = Run(options, crew, Progress(quiet=options.quiet), server)
-        made.execute()
+        made.execute(MODES[options.mode])
         return report.make(made)
 
 

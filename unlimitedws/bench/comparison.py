@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unlimitedws.bench.report import FORMAT, SHOWN, Report
+from unlimitedws.bench.report import FORMAT, Report
+from unlimitedws.bench.table import SHOWN
 from unlimitedws.errors import BenchError
 
 SAME = ("mode", "loop")
