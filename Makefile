@@ -12,10 +12,10 @@ SANITIZERS ?= address,undefined
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types build deploy-tools dist docs docs-reference sanitize fuzz bench bench-door bench-empty chaos autobahn clean
+.PHONY: help run test check lint types build deploy-tools dist docs docs-reference sanitize fuzz bench bench-door bench-empty chaos capacity autobahn clean
 
 PY := $(abspath $(VENV))/bin/python
-NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h)
+NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h unlimitedws/bench/*.pyx unlimitedws/bench/*.pxd)
 SANITIZED := build/sanitized
 
 help:  ## this list
@@ -81,12 +81,15 @@ bench-empty: $(VENV)/.test $(VENV)/.native  ## the memory of a server without co
 chaos: $(VENV)/.test $(VENV)/.native  ## reloads and kills under load, counted by clients that check every message
 	$(PY) -m tests.chaos $(ARGS)
 
+capacity: $(VENV)/.test $(VENV)/.native  ## hold N connections and say what they cost; ARGS="--connections 100000 --workers 8"
+	$(PY) -m tests.capacity $(ARGS)
+
 autobahn: $(VENV)/.test $(VENV)/.native  ## the Autobahn test suite
 	PYTHON=$(PY) tests/autobahn/run $(ARGS)
 
 clean:  ## remove everything that was made here, .venv too
 	rm -rf build dist wheelhouse *.egg-info $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f unlimitedws/engine/*.so
+	rm -f unlimitedws/engine/*.so unlimitedws/bench/*.so
 	find unlimitedws tests examples docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- the set-up

@@ -17,6 +17,7 @@ from setuptools.errors import BaseError, CCompilerError
 
 ROOT = Path(__file__).resolve().parent
 ENGINE = "unlimitedws/engine"
+NATIVE_FOLDERS = (ENGINE, "unlimitedws/bench")
 NATIVE = os.environ.get("UNLIMITEDWS_NATIVE", "")
 SANITIZE = os.environ.get("UNLIMITEDWS_SANITIZE", "")
 # Objects of a sanitized build must never be taken for those of a plain one: each has its own folder.
@@ -47,7 +48,7 @@ def main() -> None:
 
 
 def extensions() -> list[Extension]:
-    """The modules to compile: each .pyx of the engine; none when they were switched off."""
+    """The modules to compile: each .pyx of the engine and the load generator; none when they were switched off."""
     if NATIVE not in ("", "0", "1"):
         sys.exit(f"UNLIMITEDWS_NATIVE cannot be {NATIVE!r}; accepted: 0 (do not build the native engine), 1 (it must be built)")
     if NATIVE == "0":
@@ -55,14 +56,15 @@ def extensions() -> list[Extension]:
     headers = [str(path.relative_to(ROOT)) for path in sorted((ROOT / ENGINE).glob("*.h"))]
     return [
         Extension(
-            f"unlimitedws.engine.{path.stem}",
-            [f"{ENGINE}/{path.name}"],
+            f"{folder.replace('/', '.')}.{path.stem}",
+            [f"{folder}/{path.name}"],
             include_dirs=[ENGINE],
             depends=headers,
             extra_compile_args=compile_flags(),
             extra_link_args=sanitizer_flags(),
         )
-        for path in sorted((ROOT / ENGINE).glob("*.pyx"))
+        for folder in NATIVE_FOLDERS
+        for path in sorted((ROOT / folder).glob("*.pyx"))
     ]
 
 

@@ -10,6 +10,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from docs import api_pages, command_pages  # noqa: E402  (the path comes first)
+from unlimitedws.bench import options as bench  # noqa: E402
+from unlimitedws.bench.fields import FIELDS, HISTOGRAM  # noqa: E402
 from unlimitedws.commands import metavar, shown  # noqa: E402
 from unlimitedws.config import DEFAULTS, accepted, flag, kind, settings, variable  # noqa: E402
 from unlimitedws.doctor import fields as doctor  # noqa: E402
@@ -62,6 +64,38 @@ its `slot` as well.
 |---|---|---|---|
 """
 
+BENCH = """# unlimitedws bench
+
+    unlimitedws bench URL [URL ...] [--mode MODE] [--option VALUE ...]
+    unlimitedws bench --compare A.json B.json [--plot FILE]
+
+Loads the WebSocket server at `ws://host:port/path?query`; several URLs are several ports of it, and get the same requests.
+[How to use it](../how-to/load-test-a-server.md). The unit is the end of a name, as in [settings](settings.md).
+
+Exit status: 0 when nothing went wrong; 1 when the server did something wrong, or could not be loaded; 2 when the command line is
+wrong; 130 after SIGINT, which ends a run early and shows what there is.
+
+| mode | what happens |
+|---|---|
+"""
+
+BENCH_REPORT = """
+## What --json writes
+
+One object. Times are microseconds where the name ends with `_us` and seconds where it ends with `_s`; sizes are bytes; what is not
+known is null.
+
+| field | what |
+|---|---|
+"""
+
+BENCH_HISTOGRAM = """
+A histogram is an object, of which only `number` is there when it is 0:
+
+| field | what |
+|---|---|
+"""
+
 CLOSING = """# Why connections end
 
 Each end of a connection has exactly one cause: handed to `on_close` as `close.cause`, and counted in `/stats`. The close
@@ -106,6 +140,7 @@ def pages() -> dict[str, str]:
         "doctor.md": doctor_page(),
         **command_pages.pages(),
         **api_pages.pages(),
+        "bench.md": bench_page(),
     }
 
 
@@ -128,6 +163,20 @@ def setting_entry(name: str) -> str:
         f"### {name}\n\n{about.help[0].upper()}{about.help[1:]}.{zero}{empty}\n\n"
         f"- default: `{default}`\n- accepted: {values}\n- flag: `{usage}`\n- variable: `{variable(name)}`\n"
     )
+
+
+def bench_page() -> str:
+    parts = [BENCH, *(f"| `{mode}` | {text} |\n" for mode, text in bench.ONE_AFTER_THE_OTHER.items())]
+    for group, names in groupby(bench.about(), key=lambda name: bench.about()[name].group):
+        parts.append(f"\n## {group.capitalize()}\n\n| flag | |\n|---|---|\n")
+        parts.extend(f"| `{bench_usage(name)}` | {bench.help_of(name)} |\n" for name in names)
+    parts += [BENCH_REPORT, *(f"| `{name}` | {text} |\n" for name, text in FIELDS.items())]
+    parts += [BENCH_HISTOGRAM, *(f"| `{name}` | {text} |\n" for name, text in HISTOGRAM.items())]
+    return "".join(parts)
+
+
+def bench_usage(name: str) -> str:
+    return flag(name) if bench.KINDS[name] is bool else f"{flag(name)} {bench.metavar(name)}".replace("|", "\\|")
 
 
 def counters_page() -> str:

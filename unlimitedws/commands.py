@@ -34,16 +34,23 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command line and gives its exit code. Raises UnlimitedwsError."""
     options, unknown = parser().parse_known_args(arguments)
     if unknown:
-        refuse(unknown)
+        refuse(unknown, flags_of(COMMANDS[options.command]))
     return COMMANDS[options.command].run(options)
 
 
-def refuse(unknown: Sequence[str]) -> NoReturn:
-    """Raises for arguments that no command has."""
+def refuse(unknown: Sequence[str], flags: Sequence[str]) -> NoReturn:
+    """Raises for arguments that the command has not; flags: those it has."""
     for argument in unknown:
         if argument.startswith("-"):
-            raise UnknownSetting(argument.partition("=")[0], "command line", [*map(flag, DEFAULTS), "--config", "--print-config"])
+            raise UnknownSetting(argument.partition("=")[0], "command line", flags)
     raise ConfigError(f"one app only: {unknown[0]} is one argument too many")
+
+
+def flags_of(command: Command) -> list[str]:
+    """Its flags, without the --no- twin of a switch."""
+    alone = argparse.ArgumentParser(add_help=False)
+    command.arguments(alone)
+    return [name for action in alone._actions for name in action.option_strings[:1]]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -215,6 +222,25 @@ def doctor(options: argparse.Namespace) -> int:
     return doctor.run(config, wanted, cpus=usable_cpus(), as_json=options.json)
 
 
+def bench_arguments(into: argparse.ArgumentParser) -> None:
+    from unlimitedws.bench.options import ONE_AFTER_THE_OTHER, add_flags
+
+    into.formatter_class = argparse.RawDescriptionHelpFormatter
+    into.epilog = "modes:\n" + "\n".join(f"  {mode:10} {text}" for mode, text in ONE_AFTER_THE_OTHER.items())
+    into.add_argument(
+        "urls", nargs="*", metavar="URL", help="ws://host:port/path; several of the same server spread the load over its ports"
+    )
+    into.add_argument("--compare", nargs=2, metavar="FILE", help="compare two runs that --json wrote, and load nothing")
+    add_flags(into)
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Loads a server and shows what it held."""
+    from unlimitedws.bench import command
+
+    return command.run(options)
+
+
 COMMANDS = {
     "serve": Command(
         "serve an app with one worker process for each CPU", "unlimitedws serve APP [--setting VALUE ...]", serve_arguments, serve
@@ -225,6 +251,12 @@ COMMANDS = {
         "unlimitedws doctor [--connections N] [--json] [--setting VALUE ...]",
         doctor_arguments,
         doctor,
+    ),
+    "bench": Command(
+        "load a WebSocket server, ours or another",
+        "unlimitedws bench URL [URL ...] [--mode MODE] [--option VALUE ...]",
+        bench_arguments,
+        bench,
     ),
     "top": Command("show in the terminal what a server does, live", "unlimitedws top [ADDRESS] [--every-s SECONDS]", top_arguments, top),
 }

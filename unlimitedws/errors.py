@@ -16,6 +16,7 @@
             SocketFileError        ... a Unix socket
             ActivationError        ... what systemd should have passed
         UpgradeError               this program cannot take a server over from the one before it
+        BenchError                 a load cannot be applied to that server, from this machine
         EngineUnavailable          the engine asked for is not there
         PlatformUnsupported        not Linux, or Python too old
 
@@ -159,6 +160,10 @@ class ActivationError(ListenError):
 
 class UpgradeError(UnlimitedwsError):
     """This program cannot take a server over from the one before it."""
+
+
+class BenchError(UnlimitedwsError):
+    """A load cannot be applied; the text says why, and what to do."""
 
 
 class EngineUnavailable(UnlimitedwsError):

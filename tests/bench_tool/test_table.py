@@ -1,0 +1,67 @@
+"""A report for people: who was the limit, which loop it was, what went wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from unlimitedws.bench.report import limit
+from unlimitedws.bench.run import Window
+from unlimitedws.bench.table import LIMITS, table
+
+
+def window(load: float, server: float | None, machine: float = 0.5) -> Window:
+    return Window(1.0, Counter(), {1: load, 2: 0.1}, None if server is None else {3: server, 4: 0.0}, machine)
+
+
+@pytest.mark.parametrize(
+    ("seen", "name"),
+    [
+        (window(0.95, 0.99), "server"),
+        (window(0.97, 0.5), "load"),
+        (window(0.97, None), "load"),
+        (window(0.5, None), "unknown"),
+        (window(0.3, 0.3), "rate"),
+        (window(0.5, 0.5, machine=10_000), "machine"),
+    ],
+)
+def test_the_limit_is_whoever_used_a_core_up(seen: Window, name: str) -> None:
+    assert limit(seen) == name
+    assert name in LIMITS
+
+
+def report(**given: Any) -> dict[str, Any]:
+    return {
+        "mode": "echo", "loop": "open", "urls": ["ws://a/"], "interrupted": False, "stopped_early": None, "ok": True,
+        "faults": [], "errors": {},
+        "connections": {"opened": 5, "failed": 0, "lost": 0, "held": 0, "cut": 0, "per_s": 10.0, "connecting_s": 0.5},
+        "messages": {"per_s": 100.0}, "server": None, "kernel": {"bytes_per_connection": None, "both_ends": True},
+        "load": {"processes": 2, "sources": 0, "cores": None, "busiest_core": None, "limit": "load"},
+        "latency_us": {"latency": {"number": 0}}, "connect_us": {"number": 0}, **given,
+    }  # fmt: skip
+
+
+def test_a_closed_loop_is_called_one() -> None:
+    assert "CLOSED LOOP" in table(report(loop="closed"))
+    assert "CLOSED" not in table(report())
+
+
+def test_it_says_that_the_load_generator_was_the_limit() -> None:
+    assert "the load generator was the limit" in table(report())
+
+
+def test_errors_come_with_their_causes() -> None:
+    shown = table(report(ok=False, errors={"lost": 3}, faults=["3 x Close 1011"], stopped_early="every connection was lost"))
+    assert "STOPPED EARLY: every connection was lost" in shown
+    assert "ERRORS: 3 lost" in shown
+    assert "because of: 3 x Close 1011" in shown
+
+
+def test_memory_is_shared_out_among_connections_only_where_there_are_many() -> None:
+    sizes = {"slab": 9000.0, "caches": None, "cgroup": None, "tcp_pages": 0.0}
+    few, many = (report(kernel={"bytes_per_connection": sizes, "both_ends": True}) for _ in range(2))
+    many["connections"]["opened"] = 1000
+    assert "bytes for both ends" not in table(few)
+    assert "bytes for both ends of a connection: 9,000 (all slab)" in table(many)

@@ -1,0 +1,33 @@
+"""Messages and the answers to them: the closed and the open loop."""
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from unlimitedws.bench.peers cimport Peer, Peers
+
+cdef enum:
+    WINDOWS = 4096                  # places in the pattern where a message may begin
+
+cdef class Asking(Peers):
+    cdef const uint8_t* pattern
+    cdef size_t message_size
+    cdef int opcode                 # TEXT, BINARY, or PING
+    cdef int64_t* times             # when each message in flight was sent: `pipeline` for each peer
+    cdef int pipeline
+    cdef bint flooding              # the closed loop
+    cdef bint pacing                # the open loop goes on
+    cdef bint paced                 # ... it was the last one
+    cdef bint given_up
+    cdef int pace_first, pace_size
+    cdef int64_t pace_start
+    cdef double pace_gap
+    cdef uint64_t pace_number, pace_end, stride, inverse
+    cdef int64_t measure_from, measure_to
+
+    cdef const uint8_t* payload(self, Peer* peer, uint32_t number) noexcept nogil
+    cdef bint refill(self, Peer* peer) noexcept nogil
+    cdef bint send_due(self, Peer* peer) noexcept nogil
+    cdef void pace_some(self) noexcept nogil
+    cdef int64_t paced_due(self, Peer* peer) noexcept nogil
+    cdef void abandon(self, Peer* peer) noexcept nogil
+    cdef void check(self, Peer* peer, bint fits, int opcode) noexcept nogil
+    cdef void take_latency(self, int64_t since) noexcept nogil

@@ -1,0 +1,103 @@
+"""What `unlimitedws bench` does with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unlimitedws.bench import options as declared
+from unlimitedws.bench.options import Options
+from unlimitedws.errors import BenchError, ConfigError
+
+if TYPE_CHECKING:
+    from unlimitedws.bench.report import Report
+
+INTERRUPTED = 130  # what shells report for a program that SIGINT ended
+
+
+def run(given: argparse.Namespace) -> int:
+    """Runs or compares, as asked; 0 where nothing went wrong, 1 where a server did. Raises UnlimitedwsError."""
+    check_built()
+    if given.compare:
+        return compare(*given.compare, plot=getattr(given, "plot", ""))
+    if not given.urls:
+        raise ConfigError("which server? unlimitedws bench ws://host:port/path, or --compare A.json B.json")
+    options = declared.parse(vars(given))
+    report = measure(options, given.urls)
+    from unlimitedws.bench.table import table
+
+    print(table(report))
+    keep(report, options)
+    return INTERRUPTED if report["interrupted"] else 0 if report["ok"] else 1
+
+
+def measure(options: Options, urls: list[str]) -> Report:
+    """One run against the servers of these URLs, all of which get the same requests. Raises BenchError."""
+    from unlimitedws.bench import latency, plan, plot, report, target
+    from unlimitedws.bench.crew import Crew
+    from unlimitedws.bench.modes import MODES
+    from unlimitedws.bench.progress import Progress
+    from unlimitedws.bench.run import Run
+    from unlimitedws.bench.scout import scout
+    from unlimitedws.bench.server import Server
+
+    if options.plot:
+        plot.check(options.plot)
+    latency.histogram()  # before anything is loaded: is the library there?
+    targets = [target.parse(url) for url in urls]
+    words = target.words(targets[0], options.header, options.subprotocol)
+    planned = plan.make(options, targets)
+    server = Server(options.pid) if options.pid else None
+    for each in targets:
+        scout(each, target.words(each, options.header, options.subprotocol), options.timeout_s)
+    if planned.cpus:
+        os.sched_setaffinity(0, planned.cpus)  # the load processes inherit it
+    with Crew(options, planned, targets, words) as crew:
+        made = Run(options, crew, Progress(quiet=options.quiet), server)
+        made.execute(MODES[options.mode])
+        return report.make(made)
+
+
+def check_built() -> None:
+    """Raises BenchError unless the compiled modules are there."""
+    try:
+        import unlimitedws.bench.swarm  # noqa: F401
+    except ImportError as error:
+        raise BenchError(
+            f"bench needs its compiled modules, which are not here ({error}). Install a C compiler and the Python headers "
+            "(Debian, Ubuntu: apt install gcc python3-dev), then: pip install --force-reinstall --no-cache-dir unlimitedws (or make build)"
+        ) from None
+
+
+def keep(report: Report, options: Options) -> None:
+    """Writes the files that were asked for."""
+    if options.json:
+        write(options.json, json.dumps(report, indent=1) + "\n")
+    if options.plot:
+        from unlimitedws.bench import plot
+
+        plot.draw({report["mode"]: report}, options.plot)
+
+
+def write(file: str, text: str) -> None:
+    try:
+        Path(file).write_text(text)
+    except OSError as error:
+        raise BenchError(f"cannot write {file}: {error.strerror}") from None
+
+
+def compare(before: str, after: str, *, plot: str = "") -> int:
+    from unlimitedws.bench import comparison
+
+    reports = {file: comparison.read(file) for file in (before, after)}
+    print(comparison.table(reports[before], reports[after], (before, after)))
+    if plot:
+        from unlimitedws.bench import plot as plots
+
+        plots.draw({Path(file).stem: report for file, report in reports.items()}, plot)
+    sys.stdout.flush()
+    return 0

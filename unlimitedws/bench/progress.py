@@ -1,0 +1,61 @@
+"""The progress line: what happens now, rewritten in place on a terminal and silent elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from typing import TextIO
+
+EVERY_S = 0.25
+
+
+class Progress:
+    """Shows a run on stderr while it goes on."""
+
+    def __init__(self, *, quiet: bool, to: TextIO | None = None) -> None:
+        self.to = to or sys.stderr
+        self.is_shown = not quiet and self.to.isatty()
+        self.began = self.last = time.monotonic()
+        self.before: Counter[str] = Counter()
+        self.width = 0
+
+    def show(self, doing: str, now: Counter[str]) -> None:
+        """At most every EVERY_S; the rates are since the last time."""
+        at = time.monotonic()
+        if not self.is_shown or at - self.last < EVERY_S:
+            return
+        line = f"{at - self.began:6.1f} s  {doing:10}  {self.figures(now, at - self.last)}"
+        self.write(line)
+        self.before, self.last = Counter(now), at
+
+    def figures(self, now: Counter[str], dt: float) -> str:
+        def per_s(*names: str) -> float:
+            return sum(now[name] - self.before[name] for name in names) / dt
+
+        parts = [f"{now['up'] + now['held']:,} up"]
+        if rate := per_s("opened"):
+            parts.append(f"{rate:,.0f} connects/s")
+        if rate := per_s("answered", "delivered"):
+            parts.append(f"{rate:,.0f} messages/s")
+        if waiting := now["due"] - now["answered"] - wrong(now) - now["unanswered"]:
+            parts.append(f"{waiting:,} in flight")
+        bad = {"failed": now["failed"], "lost": now["lost"], "wrong": wrong(now), "cut": now["cut"]}
+        return "  ".join(parts + [f"{number:,} {name}" for name, number in bad.items() if number])
+
+    def write(self, line: str) -> None:
+        self.to.write("\r" + line.ljust(self.width))
+        self.to.flush()
+        self.width = len(line)
+
+    def clear(self) -> None:
+        """Makes room for what is printed next."""
+        if self.is_shown and self.width:
+            self.to.write("\r" + " " * self.width + "\r")
+            self.to.flush()
+            self.width = 0
+
+
+def wrong(now: Counter[str]) -> int:
+    """Answers that were not what they should have been."""
+    return now["wrong_content"] + now["wrong_length"] + now["wrong_opcode"]

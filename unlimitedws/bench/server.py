@@ -1,0 +1,100 @@
+"""What the server's processes use: memory and CPU of a process and all its descendants, from /proc."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from unlimitedws.errors import BenchError
+from unlimitedws.memory import table
+
+PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Bytes, of all processes. A shared page counts in parts (PSS), so that the sum is what is really used."""
+
+    pss: int
+    rss: int
+    processes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU time in ns of each process, and of the whole machine, at a time in ns."""
+
+    at_ns: int
+    cpu_ns: dict[int, int]
+    machine_ns: int = 0
+
+    def since(self, before: Usage) -> dict[int, float]:
+        """Cores that each process used in between: 1.0 is a whole one. A process that is new counts from its beginning."""
+        lasted = max(1, self.at_ns - before.at_ns)
+        return {pid: (ns - before.cpu_ns.get(pid, 0)) / lasted for pid, ns in self.cpu_ns.items()}
+
+    def machine_since(self, before: Usage) -> float:
+        """Cores that the whole machine used in between."""
+        return (self.machine_ns - before.machine_ns) / max(1, self.at_ns - before.at_ns)
+
+
+class Server:
+    """The processes under `pid`. Raises BenchError when there is none."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        if not (PROC / str(pid)).exists():
+            raise BenchError(f"--pid {pid}: there is no such process here")
+        if not table(PROC / str(pid) / "smaps_rollup"):
+            raise BenchError(f"--pid {pid}: its memory may not be read; run bench as the user of the server, or as root")
+
+    def memory(self) -> Memory:
+        sizes = [table(PROC / str(pid) / "smaps_rollup") for pid in tree(self.pid)]
+        there = [size for size in sizes if size]
+        return Memory(sum(size["Pss:"] for size in there), sum(size["Rss:"] for size in there), len(there))
+
+    def usage(self) -> Usage:
+        return usage(tree(self.pid))
+
+
+def usage(pids: list[int]) -> Usage:
+    return Usage(time.monotonic_ns(), {pid: ns for pid in pids if (ns := cpu_ns(pid)) is not None}, busy_ns())
+
+
+def cpu_ns(pid: int) -> int | None:
+    """CPU time of a process, exactly: by its clock (clock_getcpuclockid(3), which Python lacks); None when it has ended."""
+    try:
+        return time.clock_gettime_ns(~pid << 3 | 2)
+    except OSError:
+        return None
+
+
+def busy_ns() -> int:
+    """CPU time of everything on this machine so far, to a clock tick."""
+    user, nice, system, _, _, irq, softirq = map(int, (PROC / "stat").read_text().split(None, 8)[1:8])
+    return (user + nice + system + irq + softirq) * 10**9 // os.sysconf("SC_CLK_TCK")
+
+
+def tree(root: int) -> list[int]:
+    """A process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents():
+        children.setdefault(parent, []).append(pid)
+    found = [root]
+    for pid in found:
+        found += children.get(pid, [])
+    return found
+
+
+def parents() -> Iterator[tuple[int, int]]:
+    """(pid, its parent) of every process."""
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            try:
+                status = (entry / "stat").read_text()
+            except OSError:  # it has ended meanwhile
+                continue
+            yield int(entry.name), int(status[status.rindex(")") :].split()[2])
