@@ -27,6 +27,8 @@ cdef class Asking(Peers):
     cdef bint refill(self, Peer* peer) noexcept nogil
     cdef bint send_due(self, Peer* peer) noexcept nogil
     cdef void pace_some(self) noexcept nogil
+    cdef Peer* next_due(self) noexcept nogil
+    cdef void fall_due(self) noexcept nogil
     cdef int64_t paced_due(self, Peer* peer) noexcept nogil
     cdef void abandon(self, Peer* peer) noexcept nogil
     cdef void check(self, Peer* peer, bint fits, int opcode) noexcept nogil

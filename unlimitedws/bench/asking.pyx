@@ -61,16 +61,27 @@ cdef class Asking(Peers):
             if due > self.now:
                 self.wake(due)
                 return
-            peer = &self.peers[self.pace_first + <int>(self.pace_number * self.stride % <uint64_t>self.pace_size)]
-            self.pace_number += 1
-            self.count.due += 1
-            peer.due += 1
+            peer = self.next_due()
             if peer.state == OPEN:
                 self.send_due(peer)
-            else:  # lost meanwhile: an answer that is due and will not come
-                peer.answered = peer.asked = peer.due
-                self.count.unanswered += 1
         self.wake(self.now)
+
+    cdef Peer* next_due(self) noexcept nogil:
+        """Whose turn it is: one more message of his is due."""
+        cdef Peer* peer = &self.peers[self.pace_first + <int>(self.pace_number * self.stride % <uint64_t>self.pace_size)]
+        self.pace_number += 1
+        self.count.due += 1
+        peer.due += 1
+        if peer.state != OPEN:  # lost meanwhile: an answer that will not come
+            peer.answered = peer.asked = peer.due
+            self.count.unanswered += 1
+        return peer
+
+    cdef void fall_due(self) noexcept nogil:
+        """What this process was too late for as well."""
+        while (self.pacing and self.pace_number < self.pace_end
+               and self.pace_start + <int64_t>(<double>self.pace_number * self.pace_gap) <= self.now):
+            self.next_due()
 
     cdef int64_t paced_due(self, Peer* peer) noexcept nogil:
         """When the message was due whose answer comes next."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from unlimitedws.bench.run import SETTLE_S, Run, nobody
@@ -60,8 +62,14 @@ def broadcast(run: Run) -> None:
     start_ns, from_ns, to_ns = run.times(options.warm_s, options.measure_s)
     crew.publish(options.rate, start_ns, to_ns)
     run.measure("measure", from_ns, to_ns)
-    crew.order("rest")
-    run.wait("draining", lambda now: now["delivered"] + now["missing"] >= now["published"] * crew.receivers, options.timeout_s)
+    if not options.rate:
+        crew.order("rest")
+    due = math.ceil((to_ns - start_ns) * options.rate / 1e9) - 1  # give or take the last, which is due just at the end
+
+    def delivered(now: Counter[str]) -> bool:
+        return now["published"] >= due and now["delivered"] + now["missing"] >= now["published"] * crew.receivers
+
+    run.wait("draining", delivered, options.timeout_s)
     run.read("end")
 
 

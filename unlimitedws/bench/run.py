@@ -177,13 +177,17 @@ class Run:
     def load(self, rate: float, warm_s: float, measure_s: float, *, name: str = "measure", spread: bool = False) -> None:
         """Messages: warm up, measure, let the last answers come. rate: of the open loop; 0: the closed one."""
         start_ns, from_ns, to_ns = self.times(warm_s, measure_s)
-        if rate:
-            self.crew.pace(max(1, round(rate * (to_ns - start_ns) / 1e9)), start_ns, to_ns, spread=spread)
-        else:
+        if not rate:
             self.crew.order("flood")
+            self.measure(name, from_ns, to_ns)
+            self.crew.order("rest")
+            self.drain(0)
+            return
+        number, before = max(1, round(rate * (to_ns - start_ns) / 1e9)), self.crew.counters()["due"]
+        self.crew.pace(number, start_ns, to_ns, spread=spread)
         self.measure(name, from_ns, to_ns)
-        self.crew.order("rest")
-        self.drain()
+        # No order to rest: what a load process is late for is due all the same.
+        self.drain(before + number)
 
     def times(self, warm_s: float, measure_s: float) -> tuple[int, int, int]:
         """When it begins and when it is measured, which the processes are told."""
@@ -198,9 +202,9 @@ class Run:
         with self.window(name):
             self.sleep_until("measuring", to_ns)
 
-    def drain(self) -> None:
-        """Waits for the answers that are due; those that do not come in time are given up."""
-        if not self.wait("draining", answered, self.options.timeout_s):
+    def drain(self, due: int) -> None:
+        """Waits for the answers that are due, and until so many are; those that do not come in time are given up."""
+        if not self.wait("draining", lambda now: (now["due"] >= due or nobody(now)) and answered(now), self.options.timeout_s):
             self.crew.order("give_up")
             self.wait("draining", answered, self.options.timeout_s)
 

@@ -215,8 +215,9 @@ cdef class Swarm(Reading):
 
     def give_up(self):
         cdef int i
-        self.rest()
         self.now = clock_ns()
+        self.fall_due()
+        self.rest()
         for i in range(self.special, self.size):
             if self.peers[i].state == OPEN:
                 self.abandon(&self.peers[i])
