@@ -41,6 +41,7 @@ The server takes these signals, sent to its supervisor (the process that was sta
 |---|---|
 | `SIGTERM`, `SIGINT` | [a stop in steps](../how-to/stop-and-replace-workers.md); a second one ends it at once |
 | `SIGHUP` | fresh code, [without a disconnect](../how-to/reload-without-a-disconnect.md) |
+| `SIGUSR2` | [the supervisor replaced by a new one](../how-to/upgrade-without-a-disconnect.md), which keeps listeners and workers |
 | `SIGTTIN`, `SIGTTOU` | [one worker more, one fewer](../how-to/scale-at-run-time.md) |
 """
 
