@@ -109,19 +109,23 @@ class Kill:
     """A worker killed while connections move, and what it had at that moment."""
 
     def __init__(self, running: Running, giver: int, taker: int, chance: random.Random) -> None:
-        self.role = chance.choice(["giver", "taker"])
-        self.pid = {"giver": giver, "taker": taker}[self.role]
+        self.role, self.pid = chance.choice([("giver", giver), ("taker", taker)])
         time.sleep(chance.uniform(0, IN_THE_MIDDLE_S))
         try:
-            os.kill(self.pid, signal.SIGSTOP)  # what it has now is all that it may cost
-        except ProcessLookupError:  # it was through
+            rows = self.kill(running)
+        except ProcessLookupError:  # the giver was through, and has ended
             self.role, self.pid = "taker", taker
-            os.kill(self.pid, signal.SIGSTOP)
-        rows = {worker["pid"]: worker["connections_open"] + worker["handshakes_pending"] for worker in running.stats["workers"]}
+            rows = self.kill(running)
+        self.at = time.monotonic()
         self.held = rows.get(self.pid, 0)
         self.is_in_the_middle = min(rows.get(giver, 0), rows.get(taker, 0)) > 0
+
+    def kill(self, running: Running) -> dict[int, int]:
+        """Kills it; how many connections each worker had when it was stopped. What it has then is all that it may cost."""
+        os.kill(self.pid, signal.SIGSTOP)
+        workers = running.stats["workers"]
         os.kill(self.pid, signal.SIGKILL)
-        self.at = time.monotonic()
+        return {worker["pid"]: worker["connections_open"] + worker["handshakes_pending"] for worker in workers}
 
 
 def in_a_reload(running: Running) -> tuple[int, int]:
