@@ -23,8 +23,9 @@ from unlimitedws.wire.closing import SERVICE_RESTART
 
 log = logging.getLogger("unlimitedws.supervisor")
 
-STATUS_WAIT_S = 1.0
-"""How long the template may take to report how a worker ended, before nobody can."""
+STATUS_WAIT_S = 0.5
+"""How long the template may take to report how a worker ended, before nobody can. Its slot waits for that, and is to be
+served again within a second however busy the machine is."""
 
 ASK_S = 2.0
 """How long a worker may take to answer a question."""
