@@ -25,9 +25,9 @@ from app import handlers
 from unlimitedws import Supervisor
 
 class Looking(Supervisor):
-    def announce(self):
+    def announce(self, **given):
         print("loaded:", sorted(name for name in sys.modules if name.startswith("unlimitedws.doctor")), flush=True)
-        super().announce()
+        super().announce(**given)
 
 Looking(handlers, port=0, admin_port=0, workers=1).run()
 """
