@@ -7,6 +7,7 @@ a database with an asyncio client: make its pool in on_start, await it in on_mes
 """
 
 import asyncio
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
@@ -40,8 +41,10 @@ class GuestBook(Handlers):
 
     def open(self) -> None:
         self.database = sqlite3.connect(FILE, timeout=10)  # other workers write to the same file
-        self.database.execute("PRAGMA journal_mode=WAL")
-        self.database.execute("CREATE TABLE IF NOT EXISTS entry (number INTEGER PRIMARY KEY, text TEXT NOT NULL)")
+        with open(f"{FILE}.lock", "w") as lock:  # all workers start together, and a switch to WAL does not wait for another's
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.database.execute("PRAGMA journal_mode=WAL")
+            self.database.execute("CREATE TABLE IF NOT EXISTS entry (number INTEGER PRIMARY KEY, text TEXT NOT NULL)")
 
     def add(self, text: str) -> int | None:
         with self.database:  # one transaction
