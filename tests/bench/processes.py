@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
+
+from unlimitedws.bench.server import tree
 
 PROC = Path("/proc")
 TABLES = (PROC / "net/tcp", PROC / "net/tcp6")
 ESTABLISHED = "01"
-
-
-def tree(root: int) -> list[int]:
-    """A process and all its descendants."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in parents():
-        children.setdefault(parent, []).append(pid)
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
-    return found
-
-
-def parents() -> Iterator[tuple[int, int]]:
-    """(pid, its parent) of every process."""
-    for entry in os.listdir(PROC):
-        if entry.isdigit():
-            status = of(int(entry), "stat")
-            if status:
-                yield int(entry), int(status[status.rindex(")") :].split()[2])
 
 
 def pss_bytes(root: int) -> int:

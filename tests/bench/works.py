@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from tests.bench.processes import connections_to, cpu_ticks, pss_bytes, tree
+from tests.bench.processes import connections_to, cpu_ticks, pss_bytes
 from tests.bench.tools import BUILD
+from unlimitedws.bench.server import tree
 
 MB = 1e6
 FIRST, ALL = 5_000, 15_000
