@@ -15,6 +15,9 @@ from typing import NoReturn
 CRASHED = 70
 """Exit code of a child that met an error of ours (EX_SOFTWARE in <sysexits.h>); its traceback is on stderr."""
 
+MOST_GAPS_BYTES = 2 << 20
+"""What is filled before a fork: there are 0.6 MB of gaps; in the heap of an embedding program there may be more, which stay its own."""
+
 
 def fork(child: Callable[[], NoReturn]) -> int:
     """Forks a process that runs `child` and never comes back; its pid.

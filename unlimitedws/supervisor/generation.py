@@ -24,9 +24,6 @@ from unlimitedws.supervisor.order import Order
 log = logging.getLogger("unlimitedws.supervisor")
 
 SLOW_IMPORT_S = 10.0
-MOST_GAPS_BYTES = 2 << 20
-"""There are 0.6 MB of them; in the heap of an embedding program there may be more, which stay its own."""
-
 SPAWN_S = 10.0
 """How long a fork may take. Of a process with 10 GB it takes about 0.1 s."""
 
@@ -46,7 +43,7 @@ def tidy() -> None:
 @cache
 def fill_gaps() -> None:
     """Once: each time it would keep what was freed since the last."""
-    engine.fill_gaps(MOST_GAPS_BYTES)
+    engine.fill_gaps(forking.MOST_GAPS_BYTES)
 
 
 class Generation:

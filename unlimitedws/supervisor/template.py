@@ -106,6 +106,7 @@ class Template:
         # What is alive now stays alive: frozen, its pages are not written by the collector in each worker.
         gc.collect()
         engine.give_back_free()
+        engine.fill_gaps(forking.MOST_GAPS_BYTES)  # of all that the supervisor has freed since it filled its own
         gc.freeze()
         why_not_native = None if self.engine.name == "native" else engine.why_not_native()
         about = {"engine": self.engine.name, "why_not_native": why_not_native, "threads": forking.threads()}
