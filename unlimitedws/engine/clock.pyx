@@ -20,6 +20,7 @@ cdef enum:
     LAGGED_MS = 1000                # a clock tick so late means: the loop stood still, not the peers
     ACCEPT_RETRY_MS = 1000
     TICKS_PER_S = 8                 # contract.TICKS_PER_S
+    CROWD = 64                      # so few, or fewer, leave nothing behind that would be worth a look; a crowd's last ones do
 
 cdef double ENDLESS = 1e18          # tokens; no infinity, which times 0 seconds is no number
 
@@ -162,7 +163,7 @@ cdef class Clock(Opening):
             if self.ranges != NULL:
                 release_above(self.ranges, sizeof(Range), highest, self.highest)
             self.highest = highest
-        if self.peak >= 1024 and self.entries < self.peak // 2:
+        if self.peak >= CROWD and self.entries < self.peak // 2:
             self.peak = self.entries
             self.trim_pool()
             pool_trim()

@@ -9,6 +9,7 @@ from ssl import SSLContext
 from threading import get_ident
 from typing import Any
 
+from unlimitedws.engine import give_back_free
 from unlimitedws.engine.contract import EVENTS_PER_BATCH, Front
 from unlimitedws.engine.counters import MESSAGE_HANDLING
 from unlimitedws.engine.portable.accepting import Acceptor
@@ -174,7 +175,7 @@ class Engine(Moving):
         """After a sweep: rows that are not used any more, objects that nobody holds, and the room of empty dicts."""
         for fd in [fd for fd, kept in self._kept.items() if kept() is None]:
             del self._kept[fd]
-        self.table.trim()
+        has_shrunk = self.table.trim()
         if self.rates is not None:
             self.rates.trim(self.now)
         for empty in (
@@ -184,6 +185,8 @@ class Engine(Moving):
         ):  # fmt: skip
             if not empty:
                 empty.clear()  # a dict keeps the room of its largest size until then
+        if has_shrunk:
+            give_back_free()
 
     # ---- what the floor above asks for
 

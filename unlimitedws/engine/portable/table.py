@@ -75,15 +75,16 @@ class Table:
         self.addresses.extend(bytes(more * ADDRESS_BYTES))
         self.phases.extend(bytes(more))
 
-    def trim(self) -> None:
-        """Gives back the rows above the highest in use, when they are more than half."""
+    def trim(self) -> bool:
+        """Gives back the rows above the highest in use, when they are more than half, and says whether."""
         rows = max(FIRST_ROWS, len(self.phases.rstrip(b"\0")))
         if rows * 2 > len(self.phases):
-            return
+            return False
         for column in self.columns:
             del column[rows:]
         del self.addresses[rows * ADDRESS_BYTES :]
         del self.phases[rows:]
+        return True
 
     def clear(self, fd: int) -> None:
         """Frees a row."""
