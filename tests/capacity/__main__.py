@@ -22,6 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.capacity import namespace
 from tests.capacity.goals import rows, table
 from tests.supervisor.running import Running
 
@@ -39,6 +40,12 @@ def echo(conn, message):
 
 def main() -> int:
     options = parse()
+    if options.hash_entries:
+        try:
+            namespace.enter(options.hash_entries)
+        except OSError as error:
+            print(f"--hash-entries: {error}; it needs root and Linux 6.1", file=sys.stderr)
+            return 2
     workers = options.workers or math.ceil(options.connections / EACH_WORKER)
     settings = {"workers": workers, "ping_interval_s": options.ping_interval_s, "engine": options.engine, "log_level": "info"}
     with tempfile.TemporaryDirectory() as folder:
@@ -75,6 +82,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--connect-rate", type=float, default=0.0, metavar="N", help="connections a second; 0: as fast as they are accepted"
     )
+    parser.add_argument(
+        "--hash-entries", type=int, default=0, metavar="N",
+        help="in a network namespace of its own, whose hash of established connections has so many chains (needs root)",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="the whole report of unlimitedws bench")
     return parser.parse_args()
 
@@ -94,7 +105,8 @@ def load(running: Running, options: argparse.Namespace, file: Path) -> dict[str,
 def machine() -> str:
     with open("/proc/cpuinfo") as info:
         cpu = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), platform.machine())
-    return f"Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores ({cpu}), {time.strftime('%Y-%m-%d')}"
+    here = f"Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} cores ({cpu}), {time.strftime('%Y-%m-%d')}"
+    return here if (chains := namespace.chains()) is None else f"{here}, {chains:,} chains in the kernel's hash of connections"
 
 
 if __name__ == "__main__":
