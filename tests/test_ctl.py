@@ -73,6 +73,9 @@ def test_where_no_server_is_it_says_what_to_look_at(serve: Serve) -> None:
         stale.bind("stale.sock")
     with pytest.raises(NoServer, match="nobody listens there; the server is gone"):
         told("status", "stale.sock")
+    Path("file").touch()
+    with pytest.raises(NoServer, match="it is no socket"):
+        told("status", "file")
     with pytest.raises(NoServer, match="control_socket is empty"):
         told("status", "")
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from unlimitedws.controlfile import AUTO, candidates
+from unlimitedws.controlfile import AUTO, candidates, is_socket
 from unlimitedws.errors import ConfigError, UnlimitedwsError
 
 PATIENCE_S = 10.0
@@ -96,7 +96,7 @@ def request_of(verb: str, number: str | None, *, wait: bool) -> Message:
         raise ConfigError(f"ctl cannot {verb!r}; it can {', '.join(SHOWN)}")
     request: Message = {"verb": verb, "wait": wait}
     if verb in NUMBERED:
-        if number is None or not (number.isascii() and number.isdigit() and len(number) < 8 and int(number)):
+        if number is None or not (number.isascii() and number.isdigit() and len(number) < 19 and int(number)):
             raise ConfigError(f"ctl {verb} wants a number from 1 on" + (f", not {number!r}" if number else f": unlimitedws ctl {verb} 4"))
         request["number"] = int(number)
     elif number is not None:
@@ -161,6 +161,8 @@ def connected(path: Path) -> socket.socket:
 def reason(path: Path, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "there is no such file; is the server up, and is this its control_socket?"
+    if error.errno == errno.ECONNREFUSED and not is_socket(path):
+        return "it is no socket; the log of the server says where its socket is"
     if error.errno == errno.ECONNREFUSED:
         return "nobody listens there; the server is gone"
     if error.errno == errno.EACCES:
