@@ -33,6 +33,9 @@ ASK_S = 2.0
 GIVE_S = 120.0
 """How long it may take to give connections: a million of them take some fifteen seconds."""
 
+GIVE_UP_S = 3.0
+"""How long its on_start may take to end once it is told to; a worker waits 2 s for that."""
+
 
 FACTS = ("state", "engine", "handover", "status", "doom", "started_at", "ready_at", "questions")
 """What an upgrade passes on as it is. Times are of CLOCK_MONOTONIC, which all processes of a machine share."""
@@ -186,6 +189,12 @@ class Child:
         if self.pidfd >= 0 and not self.ended.done():
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
+
+    def give_up(self, doom: str) -> None:
+        """Ends one that does not come to the end of its start, whatever it does there."""
+        self.doom = self.doom or doom
+        self.stop(SERVICE_RESTART, "server is restarting")
+        self.loop.call_later(GIVE_UP_S, self.kill, doom)
 
     def kill(self, doom: str) -> None:
         self.doom = self.doom or doom

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from unlimitedws.config import Config
@@ -41,6 +42,7 @@ CUT_GRACE_S = 3.0
 """The same after a second signal."""
 
 SLOW_START_S = 10.0
+GIVEN_UP = "; the next reload that is asked for gives it up"
 QUIT_PAUSE_S = 0.1
 
 
@@ -156,15 +158,19 @@ class Fleet:
             await self.either(self.has_generation.wait())
             if self.generation is None or slot.is_leaving or self.stopping.is_set():
                 continue
+            generation = self.generation
             try:
-                child = await self.hatch(slot, self.generation)
+                child = await self.hatch(slot, generation)
             except START_FAILURES as error:
                 if isinstance(error, UnlimitedwsError) and not self.was_ready:
                     raise
-                await self.pause_after(slot, error)
+                if slot.current is None:
+                    await self.pause_after(slot, error)
             else:
                 if slot.is_leaving:
                     child.stop(SERVICE_RESTART, "server is restarting")
+                elif slot.current is not None and generation is not self.generation:
+                    self.install_behind(slot, child)
                 else:
                     self.install(slot, child)
 
@@ -204,7 +210,9 @@ class Fleet:
         self.advise()
         if self.stopping.is_set():
             child.stop(GOING_AWAY, "server is stopping")
-        slow = self.loop.call_later(SLOW_START_S, log.warning, "worker %d of slot %d is still in on_start", pid, slot.number)
+        slow = self.loop.call_later(
+            SLOW_START_S, log.warning, "worker %d of slot %d is still in on_start%s", pid, slot.number, GIVEN_UP if self.was_ready else ""
+        )
         try:
             await child.ready
         finally:
@@ -242,6 +250,13 @@ class Fleet:
             # One that has tried before, too: its successor died, and it still has what that did not take over.
             if retired is before or (retired.handed_over is not None and retired.handed_over.done() and not retired.handed_over.result()):
                 retired.hand_over_to(child)
+
+    def install_behind(self, slot: Slot, child: Child) -> None:
+        """A reload was faster than this worker of the code before: it gives what it has accepted to the one that serves."""
+        assert slot.current is not None
+        slot.retired.add(child)
+        self.see_off(child)
+        child.hand_over_to(slot.current)
 
     def see_off(self, child: Child, allowed_s: float | None = None) -> None:
         """It is on its way out: after so long (None: time for a handover) it is told to stop whatever it does, and killed where
@@ -304,7 +319,7 @@ class Fleet:
         del self.children[child.order.serial]
         self.table.fold(child.order.row, slot.number)
         if not slot.remove(child) or self.stopping.is_set():
-            if child.status and not self.stopping.is_set():
+            if child.status and child.ready_at is not None and not self.stopping.is_set():
                 log.error("%s; it had been replaced, and what it had not handed over is lost", child.describe())
             return
         self.steer()
@@ -398,6 +413,17 @@ class Fleet:
             )
 
     # ---- reload
+
+    def give_up_slow_starts(self) -> None:
+        """Whoever asks for a reload has mended what does not start: nothing waits for that any longer."""
+        if not self.was_ready:
+            return
+        for generation in self.generations:
+            if generation.is_slow:
+                generation.give_up("it was given up for the next reload")
+        for child in self.children.values():
+            if child.state == "starting" and time.monotonic() - child.started_at > SLOW_START_S:
+                child.give_up("it was given up for the next reload")
 
     def reload(self) -> Outcome:
         """Fresh code for all workers, one slot after the other; code that does not start changes nothing."""

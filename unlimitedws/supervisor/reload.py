@@ -55,8 +55,18 @@ class Reloader:
         """The same whatever brought the fresh code: this program itself may be fresh."""
         if self.fleet.stopping.is_set():
             return known(STOPPING)
+        self.fleet.give_up_slow_starts()
         self.asked.set()
         return self.outcome
+
+    def progress(self) -> str:
+        """What is going on, for who waits for it."""
+        fleet = self.fleet
+        if not all(generation.ready.done() for generation in fleet.generations):
+            return "the app is being imported"
+        if starting := [f"worker {child.pid} of slot {child.order.slot}" for child in fleet.children.values() if child.state == "starting"]:
+            return f"in on_start: {', '.join(starting)}"
+        return "connections are on their way"
 
     async def run(self) -> None:
         """Until the server stops."""
