@@ -61,7 +61,7 @@ def test_without_a_path_there_is_none(run: Run) -> None:
 def test_one_request_gets_one_answer_with_its_progress_before(run: Run) -> None:
     server = run(workers=2).ready()
     *progress, last = say(server, b'{"verb": "reload"}\n')
-    assert [line["progress"] for line in progress] == ["reloading app:handlers"]
+    assert progress[0] == {"progress": "reloading app:handlers"}
     assert last == {"done": {"reloaded": True, "workers": 2}}
 
 

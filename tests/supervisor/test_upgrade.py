@@ -611,6 +611,34 @@ def test_one_at_a_time(run: Run) -> None:
     is_through(server, 1, 1)
 
 
+HALTING_IN_CHECK = """
+import os
+from unlimitedws import Supervisor
+
+if "UNLIMITEDWS_UPGRADE" in os.environ and not os.path.exists("checked"):
+    open("checked", "w").close()
+    os.read(os.open("gate", os.O_RDONLY), 1)
+Supervisor("app:handlers", port=0, admin_port=0, workers=2, hang_timeout_s=0, control_socket="control.sock").run()
+"""
+
+
+@pytest.mark.parametrize(
+    "asked", [{"verb": "reload"}, {"verb": "workers", "number": 3}, {"verb": "rebalance"}], ids=lambda asked: asked["verb"]
+)
+def test_who_waits_for_another_change_is_told_that_an_upgrade_came_first(run: Run, asked: dict[str, object]) -> None:
+    server = run(script=HALTING_IN_CHECK).ready()
+    os.mkfifo(server.folder / "gate")
+    server.signal(signal.SIGUSR2)
+    until(lambda: (server.folder / "checked").exists(), 60)
+    with server.dial_control() as sock, sock.makefile("rb") as lines:
+        sock.sendall(json.dumps(asked).encode() + b"\n")
+        lines.readline()  # it waits for its turn
+        open_gate(server)
+        *_, last = [json.loads(line) for line in lines]
+    assert "an upgrade came first" in last["failed"]
+    is_through(server, 1, 1)
+
+
 def test_ten_upgrades_leave_nothing_behind(run: Run, engine_name: str) -> None:
     server = run(workers=2, engine=engine_name).ready()
     clients = [server.connect() for _ in range(4)]

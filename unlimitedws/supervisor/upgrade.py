@@ -68,6 +68,7 @@ class Upgrader:
         except NotAgain as error:
             self.program = error
         self.is_under_way = False
+        self.replacing = asyncio.Event()  # whoever waits for another change is told, while there is somebody to tell him
         self.check: Check | None = None
 
     async def ask(self) -> Outcome:
@@ -89,6 +90,7 @@ class Upgrader:
         self.fleet.notifier.reloading()
         outcome = await self.attempt(asked)
         self.is_under_way = False
+        self.replacing.clear()
         log.error("no upgrade, everything goes on as it was: %s", outcome.why)
         if not asked.done():
             asked.set_result(outcome)
@@ -107,6 +109,7 @@ class Upgrader:
                 text = f"unlimitedws {found['version']}, Python {found['python']}"
                 log.info("upgrading to %s", text)
                 asked.set_result(Outcome("started", text))
+                self.replacing.set()
                 await fleet.pause(ANSWER_S)
                 await self.replace(program)
             raise AssertionError("not reached")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.supervisor.child import Child
@@ -16,6 +17,8 @@ from unlimitedws.supervisor.scaling import ScaleFailed
 from unlimitedws.supervisor.upgrade import Upgrader
 
 TELL_EVERY_S = 2.0
+
+T = TypeVar("T")
 
 
 class Verbs:
@@ -84,7 +87,7 @@ class Verbs:
         if not waits(request):
             return {"begun": True}
         say(f"reloading {self.fleet.given}")
-        if why_not := await asyncio.shield(outcome):
+        if why_not := await self.end_of(outcome, lambda: say(self.fleet.reloader.progress())):
             raise Refused(f"not reloaded: {why_not}")
         for slot in tuple(self.fleet.slots):
             await self.fleet.handed_over(slot)
@@ -111,12 +114,11 @@ class Verbs:
         if not waits(request):
             return {"begun": True}
         say(f"from {len(self.fleet.slots)} to {number} workers")
-        while not (await asyncio.wait([outcome], timeout=TELL_EVERY_S))[0]:
-            say(scaler.progress())
         try:
-            return outcome.result()._asdict()
+            scaled = await self.end_of(outcome, lambda: say(scaler.progress()))
         except ScaleFailed as error:
             raise Refused(str(error)) from None
+        return scaled._asdict()
 
     async def rebalance(self, request: Message, say: Say) -> Message:
         self.check_it_serves()
@@ -126,7 +128,7 @@ class Verbs:
         if not waits(request):
             return {"begun": True}
         say("moving connections")
-        return {"moved": await asyncio.shield(moving), "workers": len(self.fleet.slots)}
+        return {"moved": await self.end_of(moving), "workers": len(self.fleet.slots)}
 
     async def stop(self, request: Message, say: Say) -> Message:
         if not self.fleet.leaving:
@@ -135,6 +137,20 @@ class Verbs:
             say("stopping")
             await asyncio.shield(asyncio.ensure_future(self.stopped))
         return {"stopped": waits(request)}
+
+    async def end_of(self, change: asyncio.Future[T], tell: Callable[[], None] = lambda: None) -> T:
+        """What comes of a change that was asked for. Raises Refused where an upgrade comes first, of which this program sees no end."""
+        replaced = asyncio.ensure_future(self.upgrader.replacing.wait())
+        both: tuple[asyncio.Future[Any], ...] = (change, replaced)
+        try:
+            while not change.done():
+                if replaced.done():
+                    raise Refused("an upgrade came first, which replaces the supervisor; ask again")
+                if not (await asyncio.wait(both, timeout=TELL_EVERY_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+                    tell()
+        finally:
+            replaced.cancel()
+        return change.result()
 
     def check_it_serves(self) -> None:
         """Raises Refused where nothing can be changed now."""
