@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from unlimitedws.engine.counters import INDEX
@@ -39,6 +39,11 @@ SETTLE_S = 1.0
 EMPTY_S = 5.0
 """Longest wait for a neighbour to accept who waits."""
 LOOK_EVERY_S = 0.02
+
+SUCCESSOR_S = 30.0
+"""Longest wait for somebody to give connections to, where all workers that stay were killed."""
+DEATH_S = 0.1
+"""Who gave connections may see that the other one is gone before we are told that its process is."""
 
 OPEN = INDEX["connections_open"]
 
@@ -273,13 +278,22 @@ class Scaler:
                 moved += await child.give(taker, share, accepting=False)
         # Requests that were not complete, and what a worker had not taken over when it died. Nobody waits twice for the same handlers.
         tried: set[Child] = set()
-        while (left := [taker for taker in serving(staying) if taker not in tried]) and self.is_holding(child):
-            taker = min(left, key=self.open)
-            tried.add(taker)
-            moved += await child.give(taker, accepting=False)
-            if not taker.is_dead:
+        while self.is_holding(child) and (heir := await self.heir(staying, tried)):
+            tried.add(heir)
+            moved += await child.give(heir, accepting=False)
+            if self.is_holding(child):
+                await self.fleet.pause(DEATH_S)
+            if not heir.is_dead:
                 break
         return moved
+
+    async def heir(self, staying: Sequence[Slot], tried: Collection[Child]) -> Child | None:
+        """Who has the least of those that were not tried; where nobody serves, the first one who does, if he comes in time."""
+        fleet = self.fleet
+        deadline = fleet.loop.time() + SUCCESSOR_S
+        while not (takers := serving(staying)) and fleet.loop.time() < deadline and not fleet.stopping.is_set():
+            await fleet.pause(LOOK_EVERY_S)
+        return min((taker for taker in takers if taker not in tried), key=self.open, default=None)
 
     def is_holding(self, child: Child) -> bool:
         """Whether a worker that lives has any connection, requests included."""
