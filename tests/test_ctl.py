@@ -149,7 +149,10 @@ def test_a_mistake_is_told_before_a_server_is_looked_for(verb: str, number: str 
 def test_progress_is_shown_as_it_comes_and_not_to_scripts(serve: Serve) -> None:
     answer = b'{"progress": "half"}\n{"done": {"before": 2, "workers": 1, "moved": 1234, "closed": 1}}\n'
     path = serve("one.sock", answer)
-    assert told("workers", path, "1") == "half\n1 worker, 2 before; 1,234 connections moved, 1 that could not move closed with 1012\n"
+    assert (
+        told("workers", path, "1")
+        == "half\n1 worker, 2 before; 1,234 connections moved; 1 connection that could not move closed with 1012\n"
+    )
     assert json.loads(told("workers", path, "1", as_json=True)) == {"before": 2, "workers": 1, "moved": 1234, "closed": 1}
 
 

@@ -227,7 +227,9 @@ def duration(s: float) -> str:
 
 
 def reloaded(done: Message) -> str:
-    return f"the new code serves in {counted(done['workers'], 'worker')}" if "workers" in done else "the reload has begun"
+    if "workers" not in done:
+        return "the reload has begun"
+    return f"the new code serves in {counted(done['workers'], 'worker')}{lost(done)}"
 
 
 def upgraded(done: Message) -> str:
@@ -239,9 +241,13 @@ def upgraded(done: Message) -> str:
 def scaled(done: Message) -> str:
     if "workers" not in done:
         return "the change has begun"
-    closed = f", {done['closed']:,} that could not move closed with 1012" if done["closed"] else ""
     moved = f"; {counted(done['moved'], 'connection')} moved" if done["moved"] else ""
-    return f"{counted(done['workers'], 'worker')}, {done['before']} before{moved}{closed}"
+    return f"{counted(done['workers'], 'worker')}, {done['before']} before{moved}{lost(done)}"
+
+
+def lost(done: Message) -> str:
+    closed = done.get("closed")  # a server of an older release does not say
+    return f"; {counted(closed, 'connection')} that could not move closed with 1012" if closed else ""
 
 
 def rebalanced(done: Message) -> str:

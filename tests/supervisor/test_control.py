@@ -62,7 +62,7 @@ def test_one_request_gets_one_answer_with_its_progress_before(run: Run) -> None:
     server = run(workers=2).ready()
     *progress, last = say(server, b'{"verb": "reload"}\n')
     assert progress[0] == {"progress": "reloading app:handlers"}
-    assert last == {"done": {"reloaded": True, "workers": 2}}
+    assert last == {"done": {"reloaded": True, "workers": 2, "closed": 0}}
 
 
 @pytest.mark.parametrize(

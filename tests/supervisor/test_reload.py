@@ -106,7 +106,8 @@ def test_what_cannot_move_is_closed_with_1012(run: Run, tmp_path: Path, engine_n
     context = authority.client_context()
     context.check_hostname = False
     with connect(url, ssl=context, open_timeout=10, close_timeout=5) as client:
-        server.signal(signal.SIGHUP)
+        assert server.ctl("reload").stdout.endswith("the new code serves in 1 worker; 1 connection that could not move closed with 1012\n")
+        server.says("closes with 1012 what cannot move: 1 connections")
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(timeout=20)
         assert closed.value.rcvd is not None

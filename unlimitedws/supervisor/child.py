@@ -49,7 +49,8 @@ class Child:
     state: starting, ready or draining.  status: how it ended, None while unknown.
     doom: why we ended it, where we did.  on_draining: called when it accepts no more.
     handover: what it can hand its connections over to (`handover.FORMAT`).
-    handed_over: done when it has given its connections to its successor, or is gone; None while nobody asked it."""
+    handed_over: done when it has given its connections to its successor, or is gone; None while nobody asked it.
+    left: how many of them could not move."""
 
     def __init__(self, order: Order, channel: Channel, on_draining: Callable[[Child], None]) -> None:
         self.order, self.channel, self.on_draining = order, channel, on_draining
@@ -65,7 +66,7 @@ class Child:
         self.is_dead = False
         self.started_at = time.monotonic()
         self.asked: dict[int, asyncio.Future[Message]] = {}
-        self.questions = 0
+        self.questions = self.left = 0
         self.ready_at: float | None = None
 
     def watch(self, pid: int, pidfd: int) -> None:
@@ -223,6 +224,7 @@ class Child:
             self.state = "draining"
             self.on_draining(self)
         elif "handed_over" in message and self.handed_over is not None and not self.handed_over.done():
+            self.left = message.get("left", 0)  # a worker from before an upgrade may not say so
             self.handed_over.set_result(message["handed_over"])
         elif "answer" in message and (asked := self.asked.get(message["answer"])) is not None and not asked.done():
             asked.set_result(message)

@@ -54,7 +54,7 @@ class Fleet:
     notifier: what systemd is told of reloads.  kept: descriptors of the embedding program.  failed(error): a defect of
     ours; the server has to end.  table: that of the supervisor before an upgrade.  importing: held while a template starts.
     spawning: workers that a template was asked for, and that are not known yet.  upgrades: how often the supervisor was
-    replaced."""
+    replaced.  closed: connections that no successor could take over."""
 
     def __init__(
         self, given: Given, config: Config, listeners: Listeners, *,
@@ -75,7 +75,7 @@ class Fleet:
         self.template_backoff = Backoff(config.restart_backoff_s)
         self.has_generation = asyncio.Event()
         self.importing = asyncio.Lock()
-        self.serial = self.spawning = self.upgrades = 0
+        self.serial = self.spawning = self.upgrades = self.closed = 0
         self.was_ready = False
         self.leaving = False
         self.stopping = asyncio.Event()
@@ -249,14 +249,25 @@ class Fleet:
         for retired in slot.retired:
             # One that has tried before, too: its successor died, and it still has what that did not take over.
             if retired is before or (retired.handed_over is not None and retired.handed_over.done() and not retired.handed_over.result()):
-                retired.hand_over_to(child)
+                self.hand_over(retired, child)
+
+    def hand_over(self, before: Child, child: Child) -> None:
+        """Has one worker give all its connections to another one, and tells what becomes of the rest."""
+        before.hand_over_to(child)
+        if before.handed_over is not None:
+            before.handed_over.add_done_callback(lambda _: self.left_behind(before))
+
+    def left_behind(self, child: Child) -> None:
+        if child.left and not self.stopping.is_set():
+            self.closed += child.left
+            log.info("worker %d of slot %d closes with 1012 what cannot move: %d connections", child.pid, child.order.slot, child.left)
 
     def install_behind(self, slot: Slot, child: Child) -> None:
         """A reload was faster than this worker of the code before: it gives what it has accepted to the one that serves."""
         assert slot.current is not None
         slot.retired.add(child)
         self.see_off(child)
-        child.hand_over_to(slot.current)
+        self.hand_over(child, slot.current)
 
     def see_off(self, child: Child, allowed_s: float | None = None) -> None:
         """It is on its way out: after so long (None: time for a handover) it is told to stop whatever it does, and killed where

@@ -83,7 +83,7 @@ class Verbs:
 
     async def reload(self, request: Message, say: Say) -> Message:
         self.check_it_serves()
-        outcome = self.fleet.reload()
+        outcome, closed = self.fleet.reload(), self.fleet.closed
         if not waits(request):
             return {"begun": True}
         say(f"reloading {self.fleet.given}")
@@ -91,7 +91,7 @@ class Verbs:
             raise Refused(f"not reloaded: {why_not}")
         for slot in tuple(self.fleet.slots):
             await self.fleet.handed_over(slot)
-        return {"reloaded": True, "workers": len(self.fleet.slots)}
+        return {"reloaded": True, "workers": len(self.fleet.slots), "closed": self.fleet.closed - closed}
 
     async def upgrade(self, request: Message, say: Say) -> Message:
         """The last line comes before this program is replaced; `status` of the next one says how it went on."""
