@@ -161,7 +161,7 @@ def test_ids_stay_and_find_their_connections_after_every_move(run: Run, tmp_path
     source = ECHO + "@handlers.on_connect\ndef connect(conn):\n    conn.send(str(conn.id))\n"
     script = launcher(workers=2, engine=engine_name, admin_token_file=str(file))
     server = run(source=source, script=script).ready()
-    clients = {int(client.recv(timeout=10)): client for client in (server.connect() for _ in range(12))}
+    clients = {str(client.recv(timeout=10)): client for client in (server.connect() for _ in range(12))}
     for _ in range(2):
         (victim, other) = server.workers()
         kept = {each["connection"] for each in pages(server, "/connections") if each["pid"] == other}
@@ -169,7 +169,7 @@ def test_ids_stay_and_find_their_connections_after_every_move(run: Run, tmp_path
         server.successors(victim, workers=2)
         clients = {id: client for id, client in clients.items() if id in kept}
         assert rebalanced(server) == len(clients) // 2
-        clients |= {int(client.recv(timeout=10)): client for client in (server.connect() for _ in range(6))}
+        clients |= {str(client.recv(timeout=10)): client for client in (server.connect() for _ in range(6))}
         found = pages(server, "/connections")
         assert sorted(each["connection"] for each in found) == sorted(clients)
         for each in found:
