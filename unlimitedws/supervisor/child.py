@@ -108,6 +108,11 @@ class Child:
         """Seconds since it became ready; 0 where it never did."""
         return 0.0 if self.ready_at is None else time.monotonic() - self.ready_at
 
+    @property
+    def is_forsaken(self) -> bool:
+        """Whether the worker is gone that was to have its connections: it still has those that were not taken over."""
+        return not self.ended.done() and self.handed_over is not None and self.handed_over.done() and not self.handed_over.result()
+
     def describe(self) -> str:
         """Which process it was and why it is gone, for a log line."""
         why = f"{describe(self.status)} ({self.doom})" if self.doom else describe(self.status)

@@ -248,7 +248,7 @@ class Fleet:
             self.see_off(before)
         for retired in slot.retired:
             # One that has tried before, too: its successor died, and it still has what that did not take over.
-            if retired is before or (retired.handed_over is not None and retired.handed_over.done() and not retired.handed_over.result()):
+            if retired is before or retired.is_forsaken:
                 self.hand_over(retired, child)
 
     def hand_over(self, before: Child, child: Child) -> None:
@@ -273,9 +273,18 @@ class Fleet:
         """It is on its way out: after so long (None: time for a handover) it is told to stop whatever it does, and killed where
         it does not."""
         if allowed_s is None:
-            allowed_s = self.config.handover_timeout_s + STOP_GRACE_S
-        self.loop.call_later(allowed_s, child.stop, SERVICE_RESTART, "server is restarting")
-        self.loop.call_later(allowed_s + self.config.stop_timeout_s + STOP_GRACE_S, child.kill, "it did not stop in time")
+            self.loop.call_later(self.config.handover_timeout_s + STOP_GRACE_S, self.overdue, child)
+        else:
+            self.loop.call_later(allowed_s, child.stop, SERVICE_RESTART, "server is restarting")
+            self.loop.call_later(allowed_s + self.config.stop_timeout_s + STOP_GRACE_S, child.kill, "it did not stop in time")
+
+    def overdue(self, child: Child) -> None:
+        """Its time for a handover is over, unless its successor died and it waits for the next one."""
+        if child.is_forsaken and not self.stopping.is_set():
+            log.warning("worker %d of slot %d keeps its connections until a successor is there", child.pid, child.order.slot)
+            self.see_off(child)
+        else:
+            self.see_off(child, 0.0)
 
     async def handed_over(self, slot: Slot) -> None:
         """Returns when nobody's connections are on their way to the worker of this slot."""

@@ -130,7 +130,7 @@ class Reloader:
         for child in tuple(slot.retired):
             if child.handed_over is not None:
                 await fleet.either(asyncio.shield(child.handed_over))
-                if child.handed_over.done() and not child.handed_over.result():
+                if child.is_forsaken:
                     continue  # its successor died: the next one takes over
             child.cut()
             await fleet.either(asyncio.shield(child.ended))

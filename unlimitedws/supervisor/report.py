@@ -241,7 +241,9 @@ class Report:
         for slot, row in rows:
             for id, at_ms, code, cause in closes.last(row):
                 ago_s = (now_ms - at_ms) % closes.WRAP_MS / 1000
-                found.append({"time": round(now - ago_s, 3), "ago_s": ago_s, "slot": slot, "connection": str(id), "code": code, "cause": cause})
+                found.append(
+                    {"time": round(now - ago_s, 3), "ago_s": ago_s, "slot": slot, "connection": str(id), "code": code, "cause": cause}
+                )
         return {"closes": sorted(found, key=lambda close: close["ago_s"])}
 
 
