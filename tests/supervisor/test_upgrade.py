@@ -603,14 +603,6 @@ def test_a_reload_under_way_is_waited_for(run: Run) -> None:
     assert answer(server) == "version 3"
 
 
-def test_one_at_a_time(run: Run) -> None:
-    server = run(workers=1).ready()
-    server.signal(signal.SIGUSR2)
-    server.says("upgrading: checking")
-    server.signal(signal.SIGUSR2)
-    is_through(server, 1, 1)
-
-
 HALTING_IN_CHECK = """
 import os
 from unlimitedws import Supervisor
@@ -620,6 +612,17 @@ if "UNLIMITEDWS_UPGRADE" in os.environ and not os.path.exists("checked"):
     os.read(os.open("gate", os.O_RDONLY), 1)
 Supervisor("app:handlers", port=0, admin_port=0, workers=2, hang_timeout_s=0, control_socket="control.sock").run()
 """
+
+
+def test_one_at_a_time(run: Run) -> None:
+    server = run(script=HALTING_IN_CHECK)
+    os.mkfifo(server.folder / "gate")
+    server.ready().signal(signal.SIGUSR2)
+    until(lambda: (server.folder / "checked").exists(), 60)
+    server.signal(signal.SIGUSR2)
+    server.says("no second upgrade: one is under way already")
+    open_gate(server)
+    is_through(server, 1, 1)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ TURNS = 5
 
 
 STOPPING = "the server is stopping"
+UNDER_WAY = "one is under way already"
 
 
 class Outcome(NamedTuple):
@@ -84,7 +85,8 @@ class Upgrader:
     async def run(self, asked: asyncio.Future[Outcome]) -> None:
         """Comes back only where there is no upgrade; the log says why."""
         if self.is_under_way:
-            asked.set_result(Outcome("refused", "one is under way already"))
+            log.warning("no second upgrade: %s", UNDER_WAY)
+            asked.set_result(Outcome("refused", UNDER_WAY))
             return
         self.is_under_way = True
         self.fleet.notifier.reloading()
