@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from unlimitedws.engine.counters import INDEX
@@ -25,7 +25,7 @@ class Verbs:
     """stop: begins the stop of the server.  stopped: done when it is through, and no process is left."""
 
     def __init__(
-        self, fleet: Fleet, report: Report, upgrader: Upgrader, *, stop: Callable[[], None], stopped: Awaitable[None]
+        self, fleet: Fleet, report: Report, upgrader: Upgrader, *, stop: Callable[[], None], stopped: asyncio.Future[None]
     ) -> None:  # fmt: skip
         self.fleet, self.report, self.upgrader, self.begin_stop, self.stopped = fleet, report, upgrader, stop, stopped
         self.moving: set[asyncio.Task[int]] = set()
@@ -78,6 +78,11 @@ class Verbs:
             "connections": row[INDEX["connections_open"]],
             "uptime_s": uptime_s(row),
         }
+
+    @property
+    def open(self) -> int:
+        """Connections of all workers."""
+        return sum(self.report.row(child)[INDEX["connections_open"]] for child in self.report.children())
 
     # ---- changes
 
@@ -135,7 +140,8 @@ class Verbs:
             self.begin_stop()
         if waits(request):
             say("stopping")
-            await asyncio.shield(asyncio.ensure_future(self.stopped))
+            while not (await asyncio.wait([self.stopped], timeout=TELL_EVERY_S))[0]:
+                say(f"{self.open:,} connections left")
         return {"stopped": waits(request)}
 
     async def end_of(self, change: asyncio.Future[T], tell: Callable[[], None] = lambda: None) -> T:
