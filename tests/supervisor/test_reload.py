@@ -245,6 +245,30 @@ def test_a_worker_of_the_old_code_that_starts_late_does_not_take_the_place_of_th
     assert server.stats["total"]["closes"]["drain"] == 0
 
 
+SECOND_WAITS = WAITS.replace('while os.path.exists("start hangs")', 'while os.path.exists("first") and os.path.exists("start hangs")') + (
+    '    open("first", "w").close()\n'
+)
+
+
+def test_a_reload_whose_template_is_killed_in_the_middle_comes_to_its_end(run: Run) -> None:
+    server = run(source=version(1), workers=2).ready()
+    before = server.workers()
+    (server.folder / "start hangs").touch()
+    rewrite(server, version(2) + SECOND_WAITS)
+    server.signal(signal.SIGHUP)
+    until(
+        lambda: [(worker["slot"], worker["state"]) for worker in server.stats["workers"]] == [(0, "ready"), (1, "ready"), (1, "starting")]
+    )
+    os.kill(server.template(), signal.SIGKILL)
+    server.says("template process .* died")
+    os.kill(server.stats["workers"][-1]["pid"], signal.SIGKILL)
+    server.says("reload: slot 1 goes on with the code it has")
+    (server.folder / "start hangs").unlink()
+    server.says("reloaded app:handlers")
+    server.successors(*before, workers=2)
+    assert {answer(server) for _ in range(8)} == {"version 2"}
+
+
 def test_many_reloads_leave_nothing_behind(run: Run) -> None:
     server = run(source=version(1), workers=2).ready()
     descriptors = len(os.listdir(f"/proc/{server.pid}/fd"))
