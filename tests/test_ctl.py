@@ -159,6 +159,7 @@ def test_progress_is_shown_as_it_comes_and_not_to_scripts(serve: Serve) -> None:
 def test_the_table_of_workers_has_a_line_for_each() -> None:
     about = {"version": "1", "pid": 7, "state": "serving", "uptime_s": 90061, "engine": "native", "listening": ["h:1", "unix:/s"]}
     row = {"slot": 0, "pid": 12345, "state": "ready", "connections": 1234567, "uptime_s": 3.2}
+    assert ", changing (an upgrade), pid 7," in status({**about, "state": "changing", "doing": "an upgrade", "workers": []})
     assert status({**about, "workers": [row, {**row, "slot": 1, "connections": 2, "state": "draining"}]}) == (
         "unlimitedws 1, native engine, serving, pid 7, up 1 d 1 h, on h:1, unix:/s\n"
         "slot    pid     state  connections  age\n"

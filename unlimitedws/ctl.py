@@ -20,6 +20,7 @@ PATIENCE_S = 10.0
 """Longest wait for the first line; what follows takes its time."""
 REPLACED_S = 60.0
 """Longest wait for a program that replaces another to answer."""
+TELL_EVERY_S = 2.0
 LOOK_EVERY_S = 0.2
 """While a program is being replaced by another, and nobody is there to say when it is through."""
 
@@ -49,7 +50,7 @@ def run(verb: str, number: str | None, *, control_socket: str, wait: bool, as_js
         done = answer(sock, request, say)
     if "upgrading" in done:
         say(f"upgrading to {done['upgrading']}")
-        done = upgraded_from(done, path)
+        done = upgraded_from(done, path, say)
     print(json.dumps(done, indent=1) if as_json else SHOWN[verb](done), file=out)
     return 0
 
@@ -79,9 +80,13 @@ def settled(path: Path) -> Message:
         time.sleep(LOOK_EVERY_S)
 
 
-def upgraded_from(begun: Message, path: Path) -> Message:
+def upgraded_from(begun: Message, path: Path, say: Callable[[str], None]) -> Message:
     """How an upgrade ended that has begun. Raises NoServer, Failed."""
+    told = time.monotonic()
     while (now := settled(path))["state"] == "changing":
+        if time.monotonic() - told > TELL_EVERY_S and now.get("doing"):
+            told = time.monotonic()
+            say(now["doing"])
         time.sleep(LOOK_EVERY_S)
     if now["upgrades"] == begun["upgrades"]:
         raise Failed("not upgraded; the server's log says why")
@@ -204,8 +209,9 @@ def conversation(sock: socket.socket, request: Message) -> Iterator[Message]:
 
 def status(done: Message) -> str:
     """A few lines: the server, and a table of its workers."""
+    state = f"{done['state']} ({done['doing']})" if done.get("doing") else done["state"]
     head = (
-        f"unlimitedws {done['version']}, {done['engine'] or 'no'} engine, {done['state']}, pid {done['pid']}, "
+        f"unlimitedws {done['version']}, {done['engine'] or 'no'} engine, {state}, pid {done['pid']}, "
         f"up {duration(done['uptime_s'])}, on {', '.join(done['listening'])}"
     )
     rows = [("slot", "pid", "state", "connections", "age"), *map(worker, done["workers"])]

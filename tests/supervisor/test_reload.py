@@ -207,6 +207,7 @@ def test_code_that_hangs_in_its_start_is_given_up_for_the_next_reload(run: Run, 
     rewrite(server, source)
     server.signal(signal.SIGHUP)
     server.says(slow)
+    assert ", changing (" in server.ctl("status").stdout
     assert answer(server) == "version 1"
     rewrite(server, version(3))
     server.signal(signal.SIGHUP)

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,20 @@ from websockets.sync.client import ClientConnection
 
 from tests.supervisor.conftest import Run
 from tests.supervisor.manager import Manager, managing
-from tests.supervisor.running import ECHO, ROOT, Running, descriptors, is_alive, listening_inodes, port_free_everywhere, until
-from tests.supervisor.test_reload import answer, rewrite, version
+from tests.supervisor.running import (
+    CONTROL,
+    CTL,
+    ECHO,
+    MARK,
+    ROOT,
+    Running,
+    descriptors,
+    is_alive,
+    listening_inodes,
+    port_free_everywhere,
+    until,
+)
+from tests.supervisor.test_reload import WAITS, answer, rewrite, version
 from unlimitedws import __version__
 from unlimitedws.supervisor.inheritance import FORMAT
 
@@ -728,11 +741,26 @@ def test_ctl_ends_when_the_new_workers_serve(run: Run, releases: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "checking the new program"
     assert re.fullmatch(r"upgrading to unlimitedws 2.0, Python \S+", done.stdout.splitlines()[1])
-    assert done.stdout.splitlines()[2:] == ["2 workers of unlimitedws 2.0"]
+    assert done.stdout.splitlines()[-1] == "2 workers of unlimitedws 2.0"
     assert not set(server.workers()) & set(workers)
     assert json.loads(server.ctl("upgrade", "--json").stdout) == {"upgraded": True, "version": "2.0", "workers": 2}
     assert server.ctl("upgrade", "--no-wait").stdout == "the upgrade has begun\n"
     is_through(server, 3, 3)
+
+
+def test_ctl_tells_what_an_upgrade_waits_for(run: Run) -> None:
+    server = run(source=version(1) + WAITS, workers=1).ready()
+    (server.folder / "start hangs").touch()
+    said = server.folder / "said"
+    with said.open("w") as out:
+        command = [*CTL, "upgrade", "--control-socket", CONTROL]
+        process = subprocess.Popen(command, cwd=server.folder, env={**server.env, MARK: ""}, stdout=out)
+    try:
+        until(lambda: "\nin on_start: worker " in said.read_text(), 60)
+    finally:
+        (server.folder / "start hangs").unlink()
+        assert process.wait(60) == 0
+    assert "\n1 worker of unlimitedws " in said.read_text()
 
 
 def test_ctl_says_why_there_is_no_upgrade(run: Run) -> None:

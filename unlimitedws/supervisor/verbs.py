@@ -49,6 +49,7 @@ class Verbs:
             "version": report.version,
             "pid": os.getpid(),
             "state": self.state,
+            "doing": self.doing if self.state == "changing" else None,
             "uptime_s": report.uptime_s,
             "engine": report.engine,
             "listening": self.fleet.listeners.names,
@@ -68,6 +69,14 @@ class Verbs:
         if fleet.reloader.turn.locked() or fleet.reloader.asked.is_set():
             return "changing"
         return "serving" if fleet.is_served else "down"
+
+    @property
+    def doing(self) -> str:
+        """What is under way where something is being changed."""
+        fleet = self.fleet
+        if self.upgrader.is_under_way:
+            return "an upgrade is being checked"
+        return fleet.scaler.progress() if fleet.scaler.emptying else fleet.reloader.progress()
 
     def worker(self, child: Child) -> Message:
         row = self.report.row(child)
