@@ -609,7 +609,7 @@ def test_a_reload_under_way_is_waited_for(run: Run) -> None:
     server.signal(signal.SIGHUP)
     server.says("importing")
     server.signal(signal.SIGUSR2)
-    server.says("upgrading: waiting for a reload")
+    server.says("upgrading: waiting for another change")
     rewrite(server, version(3))
     open_gate(server)
     is_through(server, 1, 2)
@@ -625,6 +625,23 @@ if "UNLIMITEDWS_UPGRADE" in os.environ and not os.path.exists("checked"):
     os.read(os.open("gate", os.O_RDONLY), 1)
 Supervisor("app:handlers", port=0, admin_port=0, workers=2, hang_timeout_s=0, control_socket="control.sock").run()
 """
+
+
+def test_one_that_waits_in_vain_is_refused_and_says_where_to_look(run: Run) -> None:
+    script = (
+        "from unlimitedws import Supervisor\nfrom unlimitedws.supervisor import upgrade\nupgrade.TURN_S = 0.2\n"
+        "Supervisor('app:handlers', port=0, admin_port=0, workers=1, control_socket='control.sock').run()\n"
+    )
+    server = run(source=version(1), script=script).ready()
+    (server.folder / "start hangs").touch()
+    rewrite(server, version(2) + WAITS)
+    server.signal(signal.SIGHUP)
+    until(lambda: [worker["state"] for worker in server.stats["workers"]] == ["ready", "starting"])
+    done = server.ctl("upgrade")
+    assert "not upgraded: another change has been under way for more than 0.2 s; ctl status says what it waits for" in done.stderr
+    assert ", changing (in on_start: worker " in server.ctl("status").stdout
+    (server.folder / "start hangs").unlink()
+    server.says("reloaded app:handlers")
 
 
 def test_one_at_a_time(run: Run) -> None:

@@ -103,7 +103,7 @@ class Upgrader:
         fleet = self.fleet
         try:
             program = self.startable()
-            async with held(fleet.reloader.turn, "a reload"), held(fleet.importing, "the import of the app"):
+            async with held(fleet.reloader.turn, "another change"), held(fleet.importing, "the import of the app"):
                 self.startable()
                 log.info("upgrading: checking %s", " ".join(program.command))
                 found = await self.checked(program)
@@ -192,7 +192,7 @@ async def held(lock: asyncio.Lock, by: str) -> AsyncIterator[None]:
     try:
         await asyncio.wait_for(lock.acquire(), TURN_S)
     except TimeoutError:
-        raise Refused(f"{by} has been under way for more than {TURN_S:g} s") from None
+        raise Refused(f"{by} has been under way for more than {TURN_S:g} s; ctl status says what it waits for") from None
     try:
         yield
     finally:

@@ -74,8 +74,8 @@ class Verbs:
     def doing(self) -> str:
         """What is under way where something is being changed."""
         fleet = self.fleet
-        if self.upgrader.is_under_way:
-            return "an upgrade is being checked"
+        if self.upgrader.check is not None:
+            return "the program of an upgrade is being checked"
         return fleet.scaler.progress() if fleet.scaler.emptying else fleet.reloader.progress()
 
     def worker(self, child: Child) -> Message:
