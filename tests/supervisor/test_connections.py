@@ -102,7 +102,7 @@ def test_who_has_the_token_closes_one_connection_and_no_other(run: Run, tmp_path
         one.recv(timeout=10)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "closed by the operator")
-    assert ask(server, "/connections/1", "DELETE", "Bearer open sesame")[0] == 404
+    assert ask(server, "/connections/1", "DELETE", "bearer open sesame")[0] == 404
     other.send("still there")
     assert other.recv(timeout=10) == "still there"
 

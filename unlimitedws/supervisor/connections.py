@@ -62,8 +62,8 @@ class Connections:
             token = Path(self.token_file).read_text().partition("\n")[0].strip()
         except (OSError, UnicodeDecodeError) as error:
             return text(HTTPStatus.FORBIDDEN, f"the file that admin_token_file names cannot be read: {error}")
-        given = authorization.removeprefix("Bearer ").encode("latin-1")
-        if not token or not authorization.startswith("Bearer ") or not hmac.compare_digest(given, token.encode()):
+        scheme, _, given = authorization.partition(" ")  # the name of a scheme has no case (RFC 9110, section 11.1)
+        if not token or scheme.lower() != "bearer" or not hmac.compare_digest(given.encode("latin-1"), token.encode()):
             return text(HTTPStatus.UNAUTHORIZED, "this needs Authorization: Bearer TOKEN", ("WWW-Authenticate", "Bearer"))
         return None
 
