@@ -400,6 +400,44 @@ async def slow(conn, message):
 """
 
 
+SECOND_FAILS = (
+    ECHO
+    + """
+import asyncio, os
+
+@handlers.on_start
+async def start(worker):
+    if worker.serial == 2:
+        while not os.path.exists("fail"):
+            await asyncio.sleep(0.02)
+        raise OSError("no")
+"""
+)
+
+
+def test_a_worker_that_is_given_up_because_another_failed_moves_whom_it_has_accepted(run: Run, engine_name: str) -> None:
+    server = run(source=SECOND_FAILS, listen="unix:ws.sock", workers=1, engine=engine_name).ready()
+    server.expected = "Traceback (most recent call last)"
+    assert server.ctl("workers", "3", "--no-wait").returncode == 0
+    until(
+        lambda: [(worker["slot"], worker["state"]) for worker in server.stats["workers"]] == [(0, "ready"), (1, "starting"), (2, "ready")]
+    )
+    clients: list[ClientConnection] = []
+
+    def is_held_by_the_third() -> bool:
+        clients.append(server.connect_at(server.places[0]))
+        return bool(server.stats["workers"][2]["connections_open"])
+
+    until(is_held_by_the_third)
+    (server.folder / "fail").touch()
+    server.says("no 3 workers, 1 go on: on_start failed")
+    until(lambda: held(server) == [len(clients)], but=lambda: server.log)
+    for client in clients:
+        client.send("still there?")
+    assert all(answers(client, "still there?") for client in clients)
+    assert server.stats["total"]["closes"]["drain"] == 0
+
+
 def answers(client: ClientConnection, message: str) -> bool:
     """Whether this is what it receives, and not its end."""
     try:

@@ -24,7 +24,6 @@ from unlimitedws.supervisor.ending import START_FAILURES, ProcessGone
 from unlimitedws.supervisor.listeners import has_waiting, turn_away_from
 from unlimitedws.supervisor.rebalance import even_out
 from unlimitedws.supervisor.slot import Slot
-from unlimitedws.wire.closing import SERVICE_RESTART
 
 if TYPE_CHECKING:
     from unlimitedws.supervisor.fleet import Fleet
@@ -143,7 +142,7 @@ class Scaler:
                 failed += [error, child]
         if not failed:
             return await even_out(fleet)
-        self.give_up(failed, bound)
+        await self.give_up(failed, bound)
         raise self.failed(
             workers, next((each for each in failed if isinstance(each, Exception)), ProcessGone("a new worker ended at once"))
         )
@@ -186,16 +185,17 @@ class Scaler:
             child.listen(listener)
         return None
 
-    def give_up(self, failed: Sequence[Child | Exception], bound: Sequence[Sequence[socket.socket]]) -> None:
-        """Leaves things as they were before the slots that could not be added."""
+    async def give_up(self, failed: Sequence[Child | Exception], bound: Sequence[Sequence[socket.socket]]) -> None:
+        """Leaves things as they were before the slots that could not be added; whom their workers have accepted from shared listeners
+        moves."""
         fleet = self.fleet
-        for child in failed:
-            if isinstance(child, Child):
-                child.stop(SERVICE_RESTART, "server is restarting")
         for socks in bound[len(fleet.slots) - len(fleet.listeners.of_slots) :]:
             close(socks)
         del fleet.listeners.of_slots[len(fleet.slots) :]
         fleet.share(len(fleet.slots))
+        for child in failed:
+            if isinstance(child, Child):
+                await self.retire(child, fleet.slots)
 
     def failed(self, workers: int, error: Exception) -> ScaleFailed:
         return ScaleFailed(f"no {workers} workers, {len(self.fleet.slots)} go on: {error}")
