@@ -220,11 +220,12 @@ def test_code_that_hangs_in_its_start_is_given_up_for_the_next_reload(run: Run, 
 def test_more_workers_that_hang_in_their_start_do_not_hold_a_reload_up(run: Run) -> None:
     server = run(source=version(1) + WAITS, script=IMPATIENT).ready()
     (server.folder / "start hangs").touch()
-    assert server.ctl("workers", "3", "--no-wait").returncode == 0
+    assert server.ctl("workers", "8", "--no-wait").returncode == 0
+    until(lambda: re.search("changing .in on_start: worker .* of slot 4 and 3 more.,", server.ctl("status").stdout))
     server.says("still in on_start")
     rewrite(server, version(2))
     assert server.ctl("reload").returncode == 0
-    assert re.search("no 3 workers, 2 go on: .*given up for the next reload", server.log)
+    assert re.search("no 8 workers, 2 go on: .*given up for the next reload", server.log)
     assert answer(server) == "version 2"
 
 

@@ -41,6 +41,9 @@ STOP_GRACE_S = 5.0
 CUT_GRACE_S = 3.0
 """The same after a second signal."""
 
+MOST_NAMES = 3
+"""Workers that are named where many are meant."""
+
 SLOW_START_S = 10.0
 GIVEN_UP = "; the next reload that is asked for gives it up"
 QUIT_PAUSE_S = 0.1
@@ -113,6 +116,13 @@ class Fleet:
         self.reloader.begin()
         if workers != len(self.slots):
             self.scaler.ask(workers)
+
+    @property
+    def starting(self) -> str:
+        """Who is in on_start, for somebody who waits; "": nobody."""
+        names = [f"worker {child.pid} of slot {child.order.slot}" for child in self.children.values() if child.state == "starting"]
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        return f"in on_start: {', '.join(names[:MOST_NAMES])}{more}" if names else ""
 
     async def new_generation(self) -> Generation:
         """A template that is ready to fork workers. Raises AppError, EngineUnavailable or ProcessGone."""

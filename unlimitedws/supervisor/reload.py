@@ -64,9 +64,7 @@ class Reloader:
         fleet = self.fleet
         if not all(generation.ready.done() for generation in fleet.generations):
             return "the app is being imported"
-        if starting := [f"worker {child.pid} of slot {child.order.slot}" for child in fleet.children.values() if child.state == "starting"]:
-            return f"in on_start: {', '.join(starting)}"
-        return "connections are on their way"
+        return fleet.starting or "connections are on their way"
 
     async def run(self) -> None:
         """Until the server stops."""

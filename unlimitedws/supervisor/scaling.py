@@ -118,8 +118,10 @@ class Scaler:
 
     def progress(self) -> str:
         """What is going on, for who waits for it."""
-        left = sum(self.open(child) for slot in self.emptying for child in self.fleet.children_of(slot))
-        return f"{left:,} connections left to move" if self.emptying else f"{len(self.fleet.slots)} workers serve"
+        if self.emptying:
+            left = sum(self.open(child) for slot in self.emptying for child in self.fleet.children_of(slot))
+            return f"{left:,} connections left to move"
+        return "; ".join(filter(None, (f"{len(self.fleet.slots)} workers serve", self.fleet.starting)))
 
     def open(self, child: Child) -> int:
         """Connections that a worker holds."""
