@@ -71,7 +71,14 @@ def settled(path: Path) -> Message:
     """What a server says of itself whose program may be replaced at this moment. Raises NoServer where none is there any more."""
     deadline = time.monotonic() + REPLACED_S
     while True:
-        with reached(path) as sock:  # its listener is there all the time
+        try:
+            sock = connected(path)  # the listener is there all the time, unless the settings have changed
+        except OSError:
+            raise NoServer(
+                f"the upgrade has begun, but nobody listens on {path} any more: where the new program has its control socket, "
+                "and how the upgrade went, the server's log says"
+            ) from None
+        with sock:
             try:
                 return answer(sock, {"verb": "status"}, lambda _: None)
             except NoServer:

@@ -829,6 +829,15 @@ def test_a_change_of_workers_that_came_meanwhile_is_made_afterwards(halting: Run
     until(lambda: len(halting.workers()) == 3)
 
 
+def test_ctl_says_that_the_control_socket_has_gone_elsewhere(run: Run) -> None:
+    server = run(files={"settings.toml": f"control_socket = '{CONTROL}'"}, config="settings.toml", control_socket=None).ready()
+    (server.folder / "settings.toml").write_text("control_socket = 'two.sock'")
+    done = server.ctl("upgrade")
+    assert done.returncode == 1
+    assert f"the upgrade has begun, but nobody listens on {CONTROL} any more" in done.stderr
+    is_through(server, 1, 1)
+
+
 def test_the_control_socket_follows_its_setting(run: Run) -> None:
     server = run(files={"settings.toml": "control_socket = 'one.sock'"}, config="settings.toml", control_socket=None).ready()
     one, two = server.folder / "one.sock", server.folder / "two.sock"
