@@ -195,7 +195,11 @@ Supervisor('app:handlers', port=0, admin_port=0, workers=2, control_socket='cont
 @pytest.mark.parametrize(
     ("what", "source", "slow"),
     [
-        ("import hangs", HANGS + version(2), "still importing the app"),
+        (
+            "import hangs",
+            HANGS + version(2),
+            "still importing the app app:handlers after .*; the next reload that is asked for gives it up",
+        ),
         ("start hangs", version(2) + WAITS, "still in on_start; the next reload that is asked for gives it up"),
         ("start hangs", version(2) + BLOCKS, "still in on_start"),
     ],

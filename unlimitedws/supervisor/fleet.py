@@ -143,6 +143,7 @@ class Fleet:
 
     async def start_template(self, *, imports: bool) -> Generation:
         generation = Generation(self.given, self.config, kept=self.kept, imports=imports, on_exit=self.exited, on_lost=self.lost)
+        generation.hint = GIVEN_UP if self.was_ready else ""
         if self.stopping.is_set():
             raise ProcessGone("the server is stopping")
         async with self.importing:

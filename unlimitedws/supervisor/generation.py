@@ -51,6 +51,7 @@ class Generation:
 
     given, config: what it serves.  kept: descriptors of the embedding program, which all processes keep.
     imports: whether the template imports the app, or each worker does so itself.
+    hint: what to do where the import hangs, for the log.
     on_exit(serial, status): a worker ended.  on_lost(generation): the template died unasked."""
 
     def __init__(
@@ -68,7 +69,7 @@ class Generation:
         self.ready: asyncio.Future[None] = self.loop.create_future()
         self.ended: asyncio.Future[int] = self.loop.create_future()
         self.retired = self.is_slow = False
-        self.doom = ""
+        self.doom = self.hint = ""
         self.ready_at = 0.0
         self.pending: dict[int, asyncio.Future[tuple[int, int]]] = {}
 
@@ -89,7 +90,7 @@ class Generation:
 
     def grow_slow(self) -> None:
         self.is_slow = True
-        log.warning("still importing the app %s after %d s", self.given, SLOW_IMPORT_S)
+        log.warning("still importing the app %s after %d s%s", self.given, SLOW_IMPORT_S, self.hint)
 
     def pack(self) -> Message:
         """Everything about it for the supervisor after an upgrade, which has the same descriptors. Only once it is ready."""
