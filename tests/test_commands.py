@@ -8,6 +8,7 @@ import pytest
 
 from unlimitedws import commands
 from unlimitedws.config import DEFAULTS, Config, flag, kind, settings
+from unlimitedws.ctl import SHOWN
 
 
 @pytest.fixture
@@ -26,6 +27,16 @@ def test_the_help_shows_every_setting_with_its_default_and_what_0_means(help_tex
         empty = f"; empty: {about.empty}" if about.empty else ""
         assert f"{about.help}{zero}{empty} (default: {commands.shown(DEFAULTS[name]) or 'empty'})" in words
         assert re.search(rf"^  {flag(name)}[ ,]", help_text, re.MULTILINE)
+
+
+def test_the_help_of_ctl_names_every_verb(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+    with pytest.raises(SystemExit, match="0"):
+        commands.run(["ctl", "--help"])
+    named = re.search(r"^  VERB +(.+)$", capsys.readouterr().out, re.MULTILINE)
+    assert named is not None
+    assert [verb.split()[0] for verb in named[1].split(", ")] == list(SHOWN)
 
 
 def test_the_help_is_grouped_as_the_settings_are(help_text: str) -> None:

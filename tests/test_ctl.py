@@ -73,6 +73,9 @@ def test_where_no_server_is_it_says_what_to_look_at(serve: Serve) -> None:
         stale.bind("stale.sock")
     with pytest.raises(NoServer, match="nobody listens there; the server is gone"):
         told("status", "stale.sock")
+    Path("file").touch()
+    with pytest.raises(NoServer, match="it is no socket"):
+        told("status", "file")
     with pytest.raises(NoServer, match="control_socket is empty"):
         told("status", "")
 
@@ -146,13 +149,17 @@ def test_a_mistake_is_told_before_a_server_is_looked_for(verb: str, number: str 
 def test_progress_is_shown_as_it_comes_and_not_to_scripts(serve: Serve) -> None:
     answer = b'{"progress": "half"}\n{"done": {"before": 2, "workers": 1, "moved": 1234, "closed": 1}}\n'
     path = serve("one.sock", answer)
-    assert told("workers", path, "1") == "half\n1 worker, 2 before; 1,234 connections moved, 1 that could not move closed with 1012\n"
+    assert (
+        told("workers", path, "1")
+        == "half\n1 worker, 2 before; 1,234 connections moved; 1 connection that could not move closed with 1012\n"
+    )
     assert json.loads(told("workers", path, "1", as_json=True)) == {"before": 2, "workers": 1, "moved": 1234, "closed": 1}
 
 
 def test_the_table_of_workers_has_a_line_for_each() -> None:
     about = {"version": "1", "pid": 7, "state": "serving", "uptime_s": 90061, "engine": "native", "listening": ["h:1", "unix:/s"]}
     row = {"slot": 0, "pid": 12345, "state": "ready", "connections": 1234567, "uptime_s": 3.2}
+    assert ", changing (an upgrade), pid 7," in status({**about, "state": "changing", "doing": "an upgrade", "workers": []})
     assert status({**about, "workers": [row, {**row, "slot": 1, "connections": 2, "state": "draining"}]}) == (
         "unlimitedws 1, native engine, serving, pid 7, up 1 d 1 h, on h:1, unix:/s\n"
         "slot    pid     state  connections  age\n"

@@ -79,7 +79,7 @@ def gone() -> Any:
 def test_without_a_server_it_says_where_it_looked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["top", "127.0.0.1:1", "--once"]) == 1
     error = capsys.readouterr().err
-    assert "http://127.0.0.1:1/stats" in error
+    assert "no stats at http://127.0.0.1:1/stats: Connection refused; " in error
     assert "admin_port" in error
 
 

@@ -183,7 +183,7 @@ def top(options: argparse.Namespace) -> int:
 
 def ctl_arguments(into: argparse.ArgumentParser) -> None:
     into.epilog = "docs/reference/ctl.md says what each of them does."
-    into.add_argument("verb", metavar="VERB", help="status, reload, workers N, rebalance, stop")
+    into.add_argument("verb", metavar="VERB", help="status, reload, upgrade, workers N, rebalance, stop")
     into.add_argument("number", nargs="?", metavar="N", help="of workers")
     into.add_argument("--no-wait", action="store_true", help="end as soon as it has begun")
     into.add_argument("--json", action="store_true", help="print the server's answer as it is, for scripts")

@@ -42,7 +42,9 @@ class Connection(ABC):
     @property
     @abstractmethod
     def remote_address(self) -> tuple[str, int] | str:
-        """Host and port of the peer; "" on a Unix socket. A proxy in front of the server is the peer."""
+        """Host and port of the peer; of a peer in `trusted_proxies`, those of the client that it names (port 0 where it names none).
+
+        The text "unix" for a peer on a Unix socket."""
 
     @property
     @abstractmethod

@@ -86,7 +86,7 @@ def sockets_in(folder: str) -> list[Path]:
     return [Path(name) for name in sorted(glob(f"{folder}/unlimitedws.sock") + glob(f"{folder}/unlimitedws-*.sock")) if is_socket(name)]
 
 
-def is_socket(name: str) -> bool:
+def is_socket(name: str | Path) -> bool:
     try:
         return stat.S_ISSOCK(os.stat(name).st_mode)
     except OSError:

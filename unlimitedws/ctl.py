@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from unlimitedws.controlfile import AUTO, candidates
+from unlimitedws.controlfile import AUTO, candidates, is_socket
 from unlimitedws.errors import ConfigError, UnlimitedwsError
 
 PATIENCE_S = 10.0
 """Longest wait for the first line; what follows takes its time."""
 REPLACED_S = 60.0
 """Longest wait for a program that replaces another to answer."""
+TELL_EVERY_S = 2.0
 LOOK_EVERY_S = 0.2
 """While a program is being replaced by another, and nobody is there to say when it is through."""
 
@@ -49,7 +50,7 @@ def run(verb: str, number: str | None, *, control_socket: str, wait: bool, as_js
         done = answer(sock, request, say)
     if "upgrading" in done:
         say(f"upgrading to {done['upgrading']}")
-        done = upgraded_from(done, path)
+        done = upgraded_from(done, path, say)
     print(json.dumps(done, indent=1) if as_json else SHOWN[verb](done), file=out)
     return 0
 
@@ -70,7 +71,14 @@ def settled(path: Path) -> Message:
     """What a server says of itself whose program may be replaced at this moment. Raises NoServer where none is there any more."""
     deadline = time.monotonic() + REPLACED_S
     while True:
-        with reached(path) as sock:  # its listener is there all the time
+        try:
+            sock = connected(path)  # the listener is there all the time, unless the settings have changed
+        except OSError:
+            raise NoServer(
+                f"the upgrade has begun, but nobody listens on {path} any more: where the new program has its control socket, "
+                "and how the upgrade went, the server's log says"
+            ) from None
+        with sock:
             try:
                 return answer(sock, {"verb": "status"}, lambda _: None)
             except NoServer:
@@ -79,9 +87,13 @@ def settled(path: Path) -> Message:
         time.sleep(LOOK_EVERY_S)
 
 
-def upgraded_from(begun: Message, path: Path) -> Message:
+def upgraded_from(begun: Message, path: Path, say: Callable[[str], None]) -> Message:
     """How an upgrade ended that has begun. Raises NoServer, Failed."""
+    told = time.monotonic()
     while (now := settled(path))["state"] == "changing":
+        if time.monotonic() - told > TELL_EVERY_S and now.get("doing"):
+            told = time.monotonic()
+            say(now["doing"])
         time.sleep(LOOK_EVERY_S)
     if now["upgrades"] == begun["upgrades"]:
         raise Failed("not upgraded; the server's log says why")
@@ -96,7 +108,7 @@ def request_of(verb: str, number: str | None, *, wait: bool) -> Message:
         raise ConfigError(f"ctl cannot {verb!r}; it can {', '.join(SHOWN)}")
     request: Message = {"verb": verb, "wait": wait}
     if verb in NUMBERED:
-        if number is None or not (number.isascii() and number.isdigit() and len(number) < 8 and int(number)):
+        if number is None or not (number.isascii() and number.isdigit() and len(number) < 19 and int(number)):
             raise ConfigError(f"ctl {verb} wants a number from 1 on" + (f", not {number!r}" if number else f": unlimitedws ctl {verb} 4"))
         request["number"] = int(number)
     elif number is not None:
@@ -161,6 +173,8 @@ def connected(path: Path) -> socket.socket:
 def reason(path: Path, error: OSError) -> str:
     if error.errno == errno.ENOENT:
         return "there is no such file; is the server up, and is this its control_socket?"
+    if error.errno == errno.ECONNREFUSED and not is_socket(path):
+        return "it is no socket; the log of the server says where its socket is"
     if error.errno == errno.ECONNREFUSED:
         return "nobody listens there; the server is gone"
     if error.errno == errno.EACCES:
@@ -202,8 +216,9 @@ def conversation(sock: socket.socket, request: Message) -> Iterator[Message]:
 
 def status(done: Message) -> str:
     """A few lines: the server, and a table of its workers."""
+    state = f"{done['state']} ({done['doing']})" if done.get("doing") else done["state"]
     head = (
-        f"unlimitedws {done['version']}, {done['engine'] or 'no'} engine, {done['state']}, pid {done['pid']}, "
+        f"unlimitedws {done['version']}, {done['engine'] or 'no'} engine, {state}, pid {done['pid']}, "
         f"up {duration(done['uptime_s'])}, on {', '.join(done['listening'])}"
     )
     rows = [("slot", "pid", "state", "connections", "age"), *map(worker, done["workers"])]
@@ -225,7 +240,9 @@ def duration(s: float) -> str:
 
 
 def reloaded(done: Message) -> str:
-    return f"the new code serves in {counted(done['workers'], 'worker')}" if "workers" in done else "the reload has begun"
+    if "workers" not in done:
+        return "the reload has begun"
+    return f"the new code serves in {counted(done['workers'], 'worker')}{lost(done)}"
 
 
 def upgraded(done: Message) -> str:
@@ -237,9 +254,13 @@ def upgraded(done: Message) -> str:
 def scaled(done: Message) -> str:
     if "workers" not in done:
         return "the change has begun"
-    closed = f", {done['closed']:,} that could not move closed with 1012" if done["closed"] else ""
     moved = f"; {counted(done['moved'], 'connection')} moved" if done["moved"] else ""
-    return f"{counted(done['workers'], 'worker')}, {done['before']} before{moved}{closed}"
+    return f"{counted(done['workers'], 'worker')}, {done['before']} before{moved}{lost(done)}"
+
+
+def lost(done: Message) -> str:
+    closed = done.get("closed")  # a server of an older release does not say
+    return f"; {counted(closed, 'connection')} that could not move closed with 1012" if closed else ""
 
 
 def rebalanced(done: Message) -> str:

@@ -75,7 +75,8 @@ def asking(url: str) -> Callable[[], Stats]:
                 return stats
         except (OSError, ValueError) as error:
             why = error.reason if isinstance(error, urllib.error.URLError) else error
-            raise NoAnswer(f"no stats at {address}: {why}; is the server up, and is this its admin_port?") from None
+            said = why.strerror if isinstance(why, OSError) and why.strerror else why
+            raise NoAnswer(f"no stats at {address}: {said}; is the server up, and is this its admin_port?") from None
 
     return ask
 

@@ -61,7 +61,7 @@ def test_no_page_is_larger_or_starts_further_than_there_can_be() -> None:
 @pytest.mark.parametrize(("address", "told"), [(("1.2.3.4", 5), ["1.2.3.4", 5]), ("@peer", "@peer")])
 def test_one_is_found_with_its_address(address: Any, told: Any) -> None:
     found = says({"find": 3}, Connection(2), Connection(3, address))
-    assert (found["answer"], found["connections"][0]["connection"], found["connections"][0]["address"]) == (7, 3, told)
+    assert (found["answer"], found["connections"][0]["connection"], found["connections"][0]["address"]) == (7, "3", told)
     assert says({"find": 4}, Connection(2))["connections"] == []
 
 
@@ -74,7 +74,7 @@ def test_one_that_is_not_found_may_be_on_its_way() -> None:
 
 def test_only_the_one_that_was_meant_is_closed_and_told_as_it_was() -> None:
     one, other = Connection(2), Connection(3)
-    assert says({"close": 3}, one, other)["connections"][0]["connection"] == 3
+    assert says({"close": 3}, one, other)["connections"][0]["connection"] == "3"
     assert (one.closed, other.closed) == ([], [(1001, "closed by the operator")])
 
 

@@ -7,12 +7,14 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.peer import request
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import CONTROL, Running, is_alive, until
 from unlimitedws.config import Config
@@ -61,8 +63,8 @@ def test_without_a_path_there_is_none(run: Run) -> None:
 def test_one_request_gets_one_answer_with_its_progress_before(run: Run) -> None:
     server = run(workers=2).ready()
     *progress, last = say(server, b'{"verb": "reload"}\n')
-    assert [line["progress"] for line in progress] == ["reloading app:handlers"]
-    assert last == {"done": {"reloaded": True, "workers": 2}}
+    assert progress[0] == {"progress": "reloading app:handlers"}
+    assert last == {"done": {"reloaded": True, "workers": 2, "closed": 0}}
 
 
 @pytest.mark.parametrize(
@@ -105,10 +107,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_clients_that_are_silent_leave_or_do_not_read_disturb_nobody(run: Run) -> None:
     server = run(workers=2).ready()
     silent = [server.dial_control() for _ in range(8)]
-    for request in (b"", b'{"verb": "sta', b'{"verb": "status"}\n', b'{"verb": "reload"}\n', b"\n" * 100_000):
+    for said in (b"", b'{"verb": "sta', b'{"verb": "status"}\n', b'{"verb": "reload"}\n', b"\n" * 100_000):
         for _ in range(4):
             with server.dial_control() as client, contextlib.suppress(OSError):  # it hangs up in the middle of the flood
-                client.sendall(request)
+                client.sendall(said)
     assert asked(server, verb="status")["done"]["state"] in ("serving", "changing")
     assert server.echoes()
     for client in silent:
@@ -146,6 +148,20 @@ def test_the_last_line_of_a_stop_comes_when_nothing_is_left(run: Run) -> None:
     workers = server.workers()
     assert asked(server, verb="stop") == {"done": {"stopped": True}}
     assert not any(is_alive(pid) for pid in workers)
+    assert server.ends() == 0
+
+
+def test_a_stop_that_takes_its_time_tells_how_many_are_left(run: Run) -> None:
+    server = run(workers=1, close_timeout_s=60, stop_timeout_s=60).ready()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute, server.dial_control() as sock:
+        mute.sendall(request())
+        assert mute.recv(4096).startswith(b"HTTP/1.1 101")
+        until(lambda: server.stats["total"]["connections_open"] == 1)
+        sock.sendall(b'{"verb": "stop"}\n')
+        with sock.makefile("rb") as lines:
+            assert [json.loads(lines.readline()) for _ in range(2)] == [{"progress": "stopping"}, {"progress": "1 connections left"}]
+            server.signal(signal.SIGTERM)
+            assert json.loads(list(lines)[-1]) == {"done": {"stopped": True}}
     assert server.ends() == 0
 
 

@@ -182,9 +182,13 @@ def test_a_worker_that_somebody_told_to_stop_is_replaced_while_it_drains(run: Ru
         os.kill(quitter, signal.SIGTERM)
         server.says(rf"worker {quitter} of slot 0 was told to stop, not by us")
         assert server.echoes()
-        states = {worker["pid"]: worker["state"] for worker in server.stats["workers"]}
-        assert sorted(states.values()) == ["draining", "ready"]
-        assert states[quitter] == "draining"
+        # A worker accepts a moment before the supervisor hears of it.
+        until(
+            lambda: (
+                sorted((worker["state"], worker["pid"] == quitter) for worker in server.stats["workers"])
+                == [("draining", True), ("ready", False)]
+            )
+        )
     until(lambda: not is_alive(quitter))
 
 

@@ -89,6 +89,54 @@ def test_who_dies_in_a_reload_takes_with_it_whom_it_has(run: Run, engine_name: s
         assert server.stats["total"]["closes"]["drain"] == 0
 
 
+WAITING = (
+    DYING.replace("        os.unlink", '        open("start hangs", "w").close()\n        os.unlink')
+    + """
+import asyncio
+
+@handlers.on_start
+async def start(worker):
+    while os.path.exists("start hangs"):
+        await asyncio.sleep(0.02)
+"""
+)
+OVERDUE = """
+# Its time is over as soon as its successor has died.
+from unlimitedws import Supervisor
+from unlimitedws.supervisor.fleet import Fleet
+
+go_on_advising = Fleet.go_on_advising
+
+async def look(fleet):
+    while not (forsaken := [child for child in fleet.children.values() if child.is_forsaken]):
+        await fleet.pause(0.02)
+    fleet.overdue(forsaken[0])
+
+async def advise_and_look(fleet):
+    fleet.tasks.start(look(fleet))
+    await go_on_advising(fleet)
+
+Fleet.go_on_advising = advise_and_look
+Supervisor("app:handlers", port=0, admin_port=0, workers=1, engine="ENGINE").run()
+"""
+
+
+def test_whose_successor_died_keeps_its_connections_until_there_is_another(run: Run, engine_name: str) -> None:
+    server = run(source=WAITING, script=OVERDUE.replace("ENGINE", engine_name)).ready()
+    with crowd(server, 600) as peers:
+        assert len(alive(peers, b"before")) == 600
+        (before,) = server.workers()
+        (server.folder / "kill in on_resume").touch()
+        server.signal(signal.SIGHUP)
+        server.says(f"worker {before} of slot 0 keeps its connections until a successor is there")
+        left = 600 - 2 * BATCH
+        assert len(alive(peers, b"between")) == left
+        (server.folder / "start hangs").unlink()
+        until(lambda: [(worker["state"], worker["connections_open"]) for worker in server.stats["workers"]] == [("ready", left)])
+        assert len(alive(peers, b"after")) == left
+        assert server.stats["total"]["closes"]["drain"] == 0
+
+
 @pytest.mark.parametrize("hook", ["on_handover", "on_resume"])
 def test_who_dies_in_a_gift_takes_with_it_whom_it_has(run: Run, engine_name: str, hook: str) -> None:
     server = run(source=DYING, script=launcher(workers=2, engine=engine_name, restart_backoff_s=0)).ready()

@@ -83,3 +83,20 @@ def test_a_stop_counts_down_from_what_there_was(caplog: pytest.LogCaptureFixture
     ]
     assert caplog.messages == said
     assert case.statuses == [*said, "stopping: 0 of 1,500 connections left, cut in 0 s at the latest"]
+
+
+def test_the_first_line_of_a_stop_comes_at_its_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        case = Case()
+        case.opens(1000)
+        case.fleet.pause = lambda seconds: case.stopping.wait()
+        telling = asyncio.ensure_future(case.progress.go_on_telling())
+        await asyncio.sleep(0)
+        case.stopping.set()
+        while not caplog.messages:
+            await asyncio.sleep(0)
+        telling.cancel()
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(asyncio.wait_for(story(), 10))
+    assert caplog.messages == ["stopping: 1,000 of 1,000 connections left, cut in 30 s at the latest"]

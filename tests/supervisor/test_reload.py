@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -105,7 +106,8 @@ def test_what_cannot_move_is_closed_with_1012(run: Run, tmp_path: Path, engine_n
     context = authority.client_context()
     context.check_hostname = False
     with connect(url, ssl=context, open_timeout=10, close_timeout=5) as client:
-        server.signal(signal.SIGHUP)
+        assert server.ctl("reload").stdout.endswith("the new code serves in 1 worker; 1 connection that could not move closed with 1012\n")
+        server.says("closes with 1012 what cannot move: 1 connections")
         with pytest.raises(ConnectionClosed) as closed:
             client.recv(timeout=20)
         assert closed.value.rcvd is not None
@@ -155,6 +157,122 @@ def test_code_that_does_not_start_changes_nothing(run: Run, broken: str) -> None
     server.says("reloaded app:handlers")
     server.successors(*workers, workers=2)
     assert answer(server) == "version 3"
+
+
+def test_a_start_that_failed_is_not_said_to_have_lost_connections(run: Run) -> None:
+    server = run(source=version(1), workers=1).ready()
+    server.expected = "Traceback (most recent call last)"
+    rewrite(server, ON_START_FAILS)
+    server.signal(signal.SIGHUP)
+    server.says("goes on with the code it has")
+    until(lambda: len(server.stats["workers"]) == 1)
+    assert "is lost" not in server.log
+
+
+HANGS = """
+import os, time
+while os.path.exists("import hangs"):
+    time.sleep(0.02)
+"""
+WAITS = """
+import asyncio, os
+
+@handlers.on_start
+async def start(worker):
+    while os.path.exists("start hangs"):
+        await asyncio.sleep(0.02)
+"""
+BLOCKS = WAITS.replace("async def", "def").replace("await asyncio.sleep", "__import__('time').sleep")
+
+IMPATIENT = """
+from unlimitedws import Supervisor
+from unlimitedws.supervisor import child, fleet, generation
+fleet.SLOW_START_S = generation.SLOW_IMPORT_S = child.GIVE_UP_S = 0.2
+Supervisor('app:handlers', port=0, admin_port=0, workers=2, control_socket='control.sock').run()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "source", "slow"),
+    [
+        (
+            "import hangs",
+            HANGS + version(2),
+            "still importing the app app:handlers after .*; the next reload that is asked for gives it up",
+        ),
+        ("start hangs", version(2) + WAITS, "still in on_start; the next reload that is asked for gives it up"),
+        ("start hangs", version(2) + BLOCKS, "still in on_start"),
+    ],
+    ids=["import", "async on_start", "on_start"],
+)
+def test_code_that_hangs_in_its_start_is_given_up_for_the_next_reload(run: Run, what: str, source: str, slow: str) -> None:
+    server = run(source=version(1), script=IMPATIENT).ready()
+    (server.folder / what).touch()
+    rewrite(server, source)
+    server.signal(signal.SIGHUP)
+    server.says(slow)
+    assert ", changing (" in server.ctl("status").stdout
+    assert answer(server) == "version 1"
+    rewrite(server, version(3))
+    server.signal(signal.SIGHUP)
+    server.says("given up for the next reload")
+    server.says("reloaded app:handlers")
+    assert answer(server) == "version 3"
+    until(lambda: len(server.stats["processes"]) == 4)
+
+
+def test_more_workers_that_hang_in_their_start_do_not_hold_a_reload_up(run: Run) -> None:
+    server = run(source=version(1) + WAITS, script=IMPATIENT).ready()
+    (server.folder / "start hangs").touch()
+    assert server.ctl("workers", "8", "--no-wait").returncode == 0
+    until(lambda: re.search("changing .in on_start: worker .* of slot 4 and 3 more.,", server.ctl("status").stdout))
+    server.says("still in on_start")
+    rewrite(server, version(2))
+    assert server.ctl("reload").returncode == 0
+    assert re.search("no 8 workers, 2 go on: .*given up for the next reload", server.log)
+    assert answer(server) == "version 2"
+
+
+def test_a_worker_of_the_old_code_that_starts_late_does_not_take_the_place_of_the_fresh_one(run: Run, engine_name: str) -> None:
+    server = run(source=version(1) + WAITS, workers=1, engine=engine_name).ready()
+    (server.folder / "start hangs").touch()
+    os.kill(server.workers()[0], signal.SIGKILL)
+    until(lambda: [worker["state"] for worker in server.stats["workers"]] == ["starting"])
+    (late,) = [worker["pid"] for worker in server.stats["workers"]]
+    rewrite(server, version(2))
+    server.signal(signal.SIGHUP)
+    server.says("reloaded app:handlers")
+    client = server.connect()
+    (server.folder / "start hangs").unlink()
+    until(lambda: not is_alive(late))
+    client.send("?")
+    assert client.recv(timeout=10) == "version 2"
+    assert answer(server) == "version 2"
+    assert server.stats["total"]["closes"]["drain"] == 0
+
+
+SECOND_WAITS = WAITS.replace('while os.path.exists("start hangs")', 'while os.path.exists("first") and os.path.exists("start hangs")') + (
+    '    open("first", "w").close()\n'
+)
+
+
+def test_a_reload_whose_template_is_killed_in_the_middle_comes_to_its_end(run: Run) -> None:
+    server = run(source=version(1), workers=2).ready()
+    before = server.workers()
+    (server.folder / "start hangs").touch()
+    rewrite(server, version(2) + SECOND_WAITS)
+    server.signal(signal.SIGHUP)
+    until(
+        lambda: [(worker["slot"], worker["state"]) for worker in server.stats["workers"]] == [(0, "ready"), (1, "ready"), (1, "starting")]
+    )
+    os.kill(server.template(), signal.SIGKILL)
+    server.says("template process .* died")
+    os.kill(server.stats["workers"][-1]["pid"], signal.SIGKILL)
+    server.says("reload: slot 1 goes on with the code it has")
+    (server.folder / "start hangs").unlink()
+    server.says("reloaded app:handlers")
+    server.successors(*before, workers=2)
+    assert {answer(server) for _ in range(8)} == {"version 2"}
 
 
 def test_many_reloads_leave_nothing_behind(run: Run) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect, unix_connect
+from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from tests.certificates import Authority
 from tests.supervisor.conftest import Run
@@ -144,7 +144,7 @@ def test_what_cannot_move_is_closed_with_1012_and_told(run: Run, tmp_path: Path)
     until(lambda: sum(held(server)) == 12)
     leaving = held(server)[1]
     said = scale(server, 1)
-    assert (f"{leaving} that could not move closed with 1012" in said) == bool(leaving)
+    assert (f"; {leaving} connection" in said) == ("that could not move closed with 1012" in said) == bool(leaving)
     closed = []
     for client in clients:
         try:
@@ -400,8 +400,54 @@ async def slow(conn, message):
 """
 
 
-def in_the_middle(server: Running) -> threading.Thread:
-    """Begins to go from two workers to one, and comes back while the second one has a connection that cannot move yet."""
+SECOND_FAILS = (
+    ECHO
+    + """
+import asyncio, os
+
+@handlers.on_start
+async def start(worker):
+    if worker.serial == 2:
+        while not os.path.exists("fail"):
+            await asyncio.sleep(0.02)
+        raise OSError("no")
+"""
+)
+
+
+def test_a_worker_that_is_given_up_because_another_failed_moves_whom_it_has_accepted(run: Run, engine_name: str) -> None:
+    server = run(source=SECOND_FAILS, listen="unix:ws.sock", workers=1, engine=engine_name).ready()
+    server.expected = "Traceback (most recent call last)"
+    assert server.ctl("workers", "3", "--no-wait").returncode == 0
+    until(
+        lambda: [(worker["slot"], worker["state"]) for worker in server.stats["workers"]] == [(0, "ready"), (1, "starting"), (2, "ready")]
+    )
+    clients: list[ClientConnection] = []
+
+    def is_held_by_the_third() -> bool:
+        clients.append(server.connect_at(server.places[0]))
+        return bool(server.stats["workers"][2]["connections_open"])
+
+    until(is_held_by_the_third)
+    (server.folder / "fail").touch()
+    server.says("no 3 workers, 1 go on: on_start failed")
+    until(lambda: held(server) == [len(clients)], but=lambda: server.log)
+    for client in clients:
+        client.send("still there?")
+    assert all(answers(client, "still there?") for client in clients)
+    assert server.stats["total"]["closes"]["drain"] == 0
+
+
+def answers(client: ClientConnection, message: str) -> bool:
+    """Whether this is what it receives, and not its end."""
+    try:
+        return client.recv(timeout=20) == message
+    except ConnectionClosed:
+        return False
+
+
+def in_the_middle(server: Running) -> tuple[threading.Thread, list[ClientConnection]]:
+    """Begins to go from two workers to one, and comes back while the second one has connections that cannot move yet."""
     clients = [server.connect() for _ in range(24)]
     until(lambda: sum(held(server)) == 24 and min(held(server)) > 0)
     for client in clients:
@@ -410,14 +456,15 @@ def in_the_middle(server: Running) -> threading.Thread:
     thread = threading.Thread(target=server.ctl, args=("workers", "1"))
     thread.start()
     until(lambda: json.loads(server.ctl("status", "--json").stdout)["state"] == "changing")
-    return thread
+    return thread, clients
 
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["the one that stays", "the one that goes"])
 def test_a_worker_killed_in_the_middle_of_scaling_down_costs_only_its_own_clients(run: Run, victim: int, engine_name: str) -> None:
     server = run(source=HASTY, workers=2, engine=engine_name, handover_timeout_s=60).ready()
     workers = server.workers()
-    thread = in_the_middle(server)
+    thread, clients = in_the_middle(server)
+    left = held(server)[1 - victim]
     os.kill(workers[victim], signal.SIGKILL)
     until(lambda: not is_alive(workers[victim]))
     with newcomers(server):
@@ -427,6 +474,7 @@ def test_a_worker_killed_in_the_middle_of_scaling_down_costs_only_its_own_client
     until(lambda: len(server.workers()) == 1 and not is_alive(workers[1]), but=lambda: server.log)
     assert (server.workers() == [workers[0]]) == (victim == 1)
     server.says("scaled from 2 to 1")
+    assert sum(answers(client, "wait") for client in clients) == left
     scale(server, 2)
     assert all(server.echoes() for _ in range(6))
 
@@ -450,7 +498,7 @@ def test_kills_at_any_time_leave_the_number_that_was_asked_for_or_told(run: Run,
 
 def test_a_stop_in_the_middle_of_scaling_leaves_nothing_behind(run: Run) -> None:
     server = run(source=HASTY, workers=2, handover_timeout_s=60, stop_timeout_s=1).ready()
-    thread = in_the_middle(server)
+    thread, _ = in_the_middle(server)
     server.signal(signal.SIGTERM)
     assert server.ends() == 0
     thread.join(60)

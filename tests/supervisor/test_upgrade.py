@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,20 @@ from websockets.sync.client import ClientConnection
 
 from tests.supervisor.conftest import Run
 from tests.supervisor.manager import Manager, managing
-from tests.supervisor.running import ECHO, ROOT, Running, descriptors, is_alive, listening_inodes, port_free_everywhere, until
-from tests.supervisor.test_reload import answer, rewrite, version
+from tests.supervisor.running import (
+    CONTROL,
+    CTL,
+    ECHO,
+    MARK,
+    ROOT,
+    Running,
+    descriptors,
+    is_alive,
+    listening_inodes,
+    port_free_everywhere,
+    until,
+)
+from tests.supervisor.test_reload import WAITS, answer, rewrite, version
 from unlimitedws import __version__
 from unlimitedws.supervisor.inheritance import FORMAT
 
@@ -596,18 +609,66 @@ def test_a_reload_under_way_is_waited_for(run: Run) -> None:
     server.signal(signal.SIGHUP)
     server.says("importing")
     server.signal(signal.SIGUSR2)
-    server.says("upgrading: waiting for a reload")
+    server.says("upgrading: waiting for another change")
     rewrite(server, version(3))
     open_gate(server)
     is_through(server, 1, 2)
     assert answer(server) == "version 3"
 
 
+HALTING_IN_CHECK = """
+import os
+from unlimitedws import Supervisor
+
+if "UNLIMITEDWS_UPGRADE" in os.environ and not os.path.exists("checked"):
+    open("checked", "w").close()
+    os.read(os.open("gate", os.O_RDONLY), 1)
+Supervisor("app:handlers", port=0, admin_port=0, workers=2, hang_timeout_s=0, control_socket="control.sock").run()
+"""
+
+
+def test_one_that_waits_in_vain_is_refused_and_says_where_to_look(run: Run) -> None:
+    script = (
+        "from unlimitedws import Supervisor\nfrom unlimitedws.supervisor import upgrade\nupgrade.TURN_S = 0.2\n"
+        "Supervisor('app:handlers', port=0, admin_port=0, workers=1, control_socket='control.sock').run()\n"
+    )
+    server = run(source=version(1), script=script).ready()
+    (server.folder / "start hangs").touch()
+    rewrite(server, version(2) + WAITS)
+    server.signal(signal.SIGHUP)
+    until(lambda: [worker["state"] for worker in server.stats["workers"]] == ["ready", "starting"])
+    done = server.ctl("upgrade")
+    assert "not upgraded: another change has been under way for more than 0.2 s; ctl status says what it waits for" in done.stderr
+    assert ", changing (in on_start: worker " in server.ctl("status").stdout
+    (server.folder / "start hangs").unlink()
+    server.says("reloaded app:handlers")
+
+
 def test_one_at_a_time(run: Run) -> None:
-    server = run(workers=1).ready()
+    server = run(script=HALTING_IN_CHECK)
+    os.mkfifo(server.folder / "gate")
+    server.ready().signal(signal.SIGUSR2)
+    until(lambda: (server.folder / "checked").exists(), 60)
     server.signal(signal.SIGUSR2)
-    server.says("upgrading: checking")
+    server.says("no second upgrade: one is under way already")
+    open_gate(server)
+    is_through(server, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "asked", [{"verb": "reload"}, {"verb": "workers", "number": 3}, {"verb": "rebalance"}], ids=lambda asked: asked["verb"]
+)
+def test_who_waits_for_another_change_is_told_that_an_upgrade_came_first(run: Run, asked: dict[str, object]) -> None:
+    server = run(script=HALTING_IN_CHECK).ready()
+    os.mkfifo(server.folder / "gate")
     server.signal(signal.SIGUSR2)
+    until(lambda: (server.folder / "checked").exists(), 60)
+    with server.dial_control() as sock, sock.makefile("rb") as lines:
+        sock.sendall(json.dumps(asked).encode() + b"\n")
+        lines.readline()  # it waits for its turn
+        open_gate(server)
+        *_, last = [json.loads(line) for line in lines]
+    assert "an upgrade came first" in last["failed"]
     is_through(server, 1, 1)
 
 
@@ -697,11 +758,26 @@ def test_ctl_ends_when_the_new_workers_serve(run: Run, releases: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0] == "checking the new program"
     assert re.fullmatch(r"upgrading to unlimitedws 2.0, Python \S+", done.stdout.splitlines()[1])
-    assert done.stdout.splitlines()[2:] == ["2 workers of unlimitedws 2.0"]
+    assert done.stdout.splitlines()[-1] == "2 workers of unlimitedws 2.0"
     assert not set(server.workers()) & set(workers)
     assert json.loads(server.ctl("upgrade", "--json").stdout) == {"upgraded": True, "version": "2.0", "workers": 2}
     assert server.ctl("upgrade", "--no-wait").stdout == "the upgrade has begun\n"
     is_through(server, 3, 3)
+
+
+def test_ctl_tells_what_an_upgrade_waits_for(run: Run) -> None:
+    server = run(source=version(1) + WAITS, workers=1).ready()
+    (server.folder / "start hangs").touch()
+    said = server.folder / "said"
+    with said.open("w") as out:
+        command = [*CTL, "upgrade", "--control-socket", CONTROL]
+        process = subprocess.Popen(command, cwd=server.folder, env={**server.env, MARK: ""}, stdout=out)
+    try:
+        until(lambda: "\nin on_start: worker " in said.read_text(), 60)
+    finally:
+        (server.folder / "start hangs").unlink()
+        assert process.wait(60) == 0
+    assert "\n1 worker of unlimitedws " in said.read_text()
 
 
 def test_ctl_says_why_there_is_no_upgrade(run: Run) -> None:
@@ -751,6 +827,15 @@ def test_a_change_of_workers_that_came_meanwhile_is_made_afterwards(halting: Run
     open_gate(halting)
     is_through(halting, 1, 1)
     until(lambda: len(halting.workers()) == 3)
+
+
+def test_ctl_says_that_the_control_socket_has_gone_elsewhere(run: Run) -> None:
+    server = run(files={"settings.toml": f"control_socket = '{CONTROL}'"}, config="settings.toml", control_socket=None).ready()
+    (server.folder / "settings.toml").write_text("control_socket = 'two.sock'")
+    done = server.ctl("upgrade")
+    assert done.returncode == 1
+    assert f"the upgrade has begun, but nobody listens on {CONTROL} any more" in done.stderr
+    is_through(server, 1, 1)
 
 
 def test_the_control_socket_follows_its_setting(run: Run) -> None:

@@ -47,10 +47,11 @@ def answer(question: Message, worker: Worker | None) -> Message:
 
 
 def told(connection: Any) -> Message:
-    """What is told of one connection. address: host and port, or the name of a Unix peer."""
+    """What is told of one connection. connection: its id, as text: a number in JavaScript or jq holds 53 bits of its 64.
+    address: host and port, or the name of a Unix peer."""
     address = connection.remote_address
     return {
-        "connection": connection.id,
+        "connection": str(connection.id),
         "address": address[:SHOWN] if isinstance(address, str) else list(address),
         "path": connection.path[:SHOWN],
         "subprotocol": (connection.subprotocol or "")[:SHOWN] or None,

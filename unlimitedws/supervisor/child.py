@@ -33,6 +33,9 @@ ASK_S = 2.0
 GIVE_S = 120.0
 """How long it may take to give connections: a million of them take some fifteen seconds."""
 
+GIVE_UP_S = 3.0
+"""How long its on_start may take to end once it is told to; a worker waits 2 s for that."""
+
 
 FACTS = ("state", "engine", "handover", "status", "doom", "started_at", "ready_at", "questions")
 """What an upgrade passes on as it is. Times are of CLOCK_MONOTONIC, which all processes of a machine share."""
@@ -46,7 +49,8 @@ class Child:
     state: starting, ready or draining.  status: how it ended, None while unknown.
     doom: why we ended it, where we did.  on_draining: called when it accepts no more.
     handover: what it can hand its connections over to (`handover.FORMAT`).
-    handed_over: done when it has given its connections to its successor, or is gone; None while nobody asked it."""
+    handed_over: done when it has given its connections to its successor, or is gone; None while nobody asked it.
+    left: how many of them could not move."""
 
     def __init__(self, order: Order, channel: Channel, on_draining: Callable[[Child], None]) -> None:
         self.order, self.channel, self.on_draining = order, channel, on_draining
@@ -62,7 +66,7 @@ class Child:
         self.is_dead = False
         self.started_at = time.monotonic()
         self.asked: dict[int, asyncio.Future[Message]] = {}
-        self.questions = 0
+        self.questions = self.left = 0
         self.ready_at: float | None = None
 
     def watch(self, pid: int, pidfd: int) -> None:
@@ -103,6 +107,11 @@ class Child:
     def served_s(self) -> float:
         """Seconds since it became ready; 0 where it never did."""
         return 0.0 if self.ready_at is None else time.monotonic() - self.ready_at
+
+    @property
+    def is_forsaken(self) -> bool:
+        """Whether the worker is gone that was to have its connections: it still has those that were not taken over."""
+        return not self.ended.done() and self.handed_over is not None and self.handed_over.done() and not self.handed_over.result()
 
     def describe(self) -> str:
         """Which process it was and why it is gone, for a log line."""
@@ -187,6 +196,12 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self.pidfd, number)
 
+    def give_up(self, doom: str) -> None:
+        """Ends one that does not come to the end of its start, whatever it does there."""
+        self.doom = self.doom or doom
+        self.stop(SERVICE_RESTART, "server is restarting")
+        self.loop.call_later(GIVE_UP_S, self.kill, doom)
+
     def kill(self, doom: str) -> None:
         self.doom = self.doom or doom
         self.signal(signal.SIGKILL)
@@ -214,6 +229,7 @@ class Child:
             self.state = "draining"
             self.on_draining(self)
         elif "handed_over" in message and self.handed_over is not None and not self.handed_over.done():
+            self.left = message.get("left", 0)  # a worker from before an upgrade may not say so
             self.handed_over.set_result(message["handed_over"])
         elif "answer" in message and (asked := self.asked.get(message["answer"])) is not None and not asked.done():
             asked.set_result(message)

@@ -31,6 +31,10 @@ LOOKS, LOOK_EVERY_S = 50, 0.1
 """How often one is looked for while connections move: as long as a handover waits for handlers (handover_timeout_s)."""
 
 
+class Silent(Exception):
+    """A worker does not answer; says which."""
+
+
 class Connections:
     """token_file: see the setting admin_token_file."""
 
@@ -58,16 +62,16 @@ class Connections:
             token = Path(self.token_file).read_text().partition("\n")[0].strip()
         except (OSError, UnicodeDecodeError) as error:
             return text(HTTPStatus.FORBIDDEN, f"the file that admin_token_file names cannot be read: {error}")
-        given = authorization.removeprefix("Bearer ").encode("latin-1")
-        if not token or not authorization.startswith("Bearer ") or not hmac.compare_digest(given, token.encode()):
+        scheme, _, given = authorization.partition(" ")  # the name of a scheme has no case (RFC 9110, section 11.1)
+        if not token or scheme.lower() != "bearer" or not hmac.compare_digest(given.encode("latin-1"), token.encode()):
             return text(HTTPStatus.UNAUTHORIZED, "this needs Authorization: Bearer TOKEN", ("WWW-Authenticate", "Bearer"))
         return None
 
     async def guarded(self, answer: Coroutine[Any, Any, Answer]) -> Answer:
         try:
             return await answer
-        except TimeoutError:
-            return text(HTTPStatus.GATEWAY_TIMEOUT, "a worker does not answer; /stats tells how late its loop is")
+        except Silent as error:
+            return text(HTTPStatus.GATEWAY_TIMEOUT, f"{error} does not answer; /stats tells how late its loop is")
 
     async def page(self, query: str) -> Answer:
         """Some connections, worker after worker. worker, start: where this page starts, as `next` said."""
@@ -82,7 +86,7 @@ class Connections:
                 continue
             if len(found) == limit:
                 return self.paged(found, limit, child.order.serial, 0)
-            said = await child.ask({"page": [start if child.order.serial == serial else 0, limit - len(found)]})
+            said = await ask(child, {"page": [start if child.order.serial == serial else 0, limit - len(found)]})
             found += self.told(child, said)
             if said.get("next") is not None:
                 return self.paged(found, limit, child.order.serial, said["next"])
@@ -108,7 +112,7 @@ class Connections:
         """It, if it is found, first where it was accepted; and whether some are on their way between workers."""
         moving = False
         for child in sorted(self.children(), key=lambda child: child.order.serial != id >> SERIAL_BITS):
-            said = await child.ask({what: id})
+            said = await ask(child, {what: id})
             if found := self.told(child, said):
                 return found, False
             moving |= said.get("moving", False)
@@ -119,6 +123,14 @@ class Connections:
 
     def children(self) -> list[Child]:
         return sorted((child for child in self.fleet.children.values() if not child.is_dead), key=lambda child: child.order.serial)
+
+
+async def ask(child: Child, question: Message) -> Message:
+    """What a worker says. Raises Silent where it says nothing."""
+    try:
+        return await child.ask(question)
+    except TimeoutError:
+        raise Silent(f"worker {child.pid} of slot {child.order.slot}") from None
 
 
 def number(text: str) -> int | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from unlimitedws.config import Config
@@ -40,7 +41,11 @@ STOP_GRACE_S = 5.0
 CUT_GRACE_S = 3.0
 """The same after a second signal."""
 
+MOST_NAMES = 3
+"""Workers that are named where many are meant."""
+
 SLOW_START_S = 10.0
+GIVEN_UP = "; the next reload that is asked for gives it up"
 QUIT_PAUSE_S = 0.1
 
 
@@ -52,7 +57,7 @@ class Fleet:
     notifier: what systemd is told of reloads.  kept: descriptors of the embedding program.  failed(error): a defect of
     ours; the server has to end.  table: that of the supervisor before an upgrade.  importing: held while a template starts.
     spawning: workers that a template was asked for, and that are not known yet.  upgrades: how often the supervisor was
-    replaced."""
+    replaced.  closed: connections that no successor could take over."""
 
     def __init__(
         self, given: Given, config: Config, listeners: Listeners, *,
@@ -73,7 +78,7 @@ class Fleet:
         self.template_backoff = Backoff(config.restart_backoff_s)
         self.has_generation = asyncio.Event()
         self.importing = asyncio.Lock()
-        self.serial = self.spawning = self.upgrades = 0
+        self.serial = self.spawning = self.upgrades = self.closed = 0
         self.was_ready = False
         self.leaving = False
         self.stopping = asyncio.Event()
@@ -112,6 +117,13 @@ class Fleet:
         if workers != len(self.slots):
             self.scaler.ask(workers)
 
+    @property
+    def starting(self) -> str:
+        """Who is in on_start, for somebody who waits; "": nobody."""
+        names = [f"worker {child.pid} of slot {child.order.slot}" for child in self.children.values() if child.state == "starting"]
+        more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+        return f"in on_start: {', '.join(names[:MOST_NAMES])}{more}" if names else ""
+
     async def new_generation(self) -> Generation:
         """A template that is ready to fork workers. Raises AppError, EngineUnavailable or ProcessGone."""
         generation = await self.start_template(imports=True)
@@ -131,6 +143,7 @@ class Fleet:
 
     async def start_template(self, *, imports: bool) -> Generation:
         generation = Generation(self.given, self.config, kept=self.kept, imports=imports, on_exit=self.exited, on_lost=self.lost)
+        generation.hint = GIVEN_UP if self.was_ready else ""
         if self.stopping.is_set():
             raise ProcessGone("the server is stopping")
         async with self.importing:
@@ -156,15 +169,19 @@ class Fleet:
             await self.either(self.has_generation.wait())
             if self.generation is None or slot.is_leaving or self.stopping.is_set():
                 continue
+            generation = self.generation
             try:
-                child = await self.hatch(slot, self.generation)
+                child = await self.hatch(slot, generation)
             except START_FAILURES as error:
                 if isinstance(error, UnlimitedwsError) and not self.was_ready:
                     raise
-                await self.pause_after(slot, error)
+                if slot.current is None:
+                    await self.pause_after(slot, error)
             else:
                 if slot.is_leaving:
                     child.stop(SERVICE_RESTART, "server is restarting")
+                elif slot.current is not None and generation is not self.generation:
+                    self.install_behind(slot, child)
                 else:
                     self.install(slot, child)
 
@@ -204,7 +221,9 @@ class Fleet:
         self.advise()
         if self.stopping.is_set():
             child.stop(GOING_AWAY, "server is stopping")
-        slow = self.loop.call_later(SLOW_START_S, log.warning, "worker %d of slot %d is still in on_start", pid, slot.number)
+        slow = self.loop.call_later(
+            SLOW_START_S, log.warning, "worker %d of slot %d is still in on_start%s", pid, slot.number, GIVEN_UP if self.was_ready else ""
+        )
         try:
             await child.ready
         finally:
@@ -240,16 +259,43 @@ class Fleet:
             self.see_off(before)
         for retired in slot.retired:
             # One that has tried before, too: its successor died, and it still has what that did not take over.
-            if retired is before or (retired.handed_over is not None and retired.handed_over.done() and not retired.handed_over.result()):
-                retired.hand_over_to(child)
+            if retired is before or retired.is_forsaken:
+                self.hand_over(retired, child)
+
+    def hand_over(self, before: Child, child: Child) -> None:
+        """Has one worker give all its connections to another one, and tells what becomes of the rest."""
+        before.hand_over_to(child)
+        if before.handed_over is not None:
+            before.handed_over.add_done_callback(lambda _: self.left_behind(before))
+
+    def left_behind(self, child: Child) -> None:
+        if child.left and not self.stopping.is_set():
+            self.closed += child.left
+            log.info("worker %d of slot %d closes with 1012 what cannot move: %d connections", child.pid, child.order.slot, child.left)
+
+    def install_behind(self, slot: Slot, child: Child) -> None:
+        """A reload was faster than this worker of the code before: it gives what it has accepted to the one that serves."""
+        assert slot.current is not None
+        slot.retired.add(child)
+        self.see_off(child)
+        self.hand_over(child, slot.current)
 
     def see_off(self, child: Child, allowed_s: float | None = None) -> None:
         """It is on its way out: after so long (None: time for a handover) it is told to stop whatever it does, and killed where
         it does not."""
         if allowed_s is None:
-            allowed_s = self.config.handover_timeout_s + STOP_GRACE_S
-        self.loop.call_later(allowed_s, child.stop, SERVICE_RESTART, "server is restarting")
-        self.loop.call_later(allowed_s + self.config.stop_timeout_s + STOP_GRACE_S, child.kill, "it did not stop in time")
+            self.loop.call_later(self.config.handover_timeout_s + STOP_GRACE_S, self.overdue, child)
+        else:
+            self.loop.call_later(allowed_s, child.stop, SERVICE_RESTART, "server is restarting")
+            self.loop.call_later(allowed_s + self.config.stop_timeout_s + STOP_GRACE_S, child.kill, "it did not stop in time")
+
+    def overdue(self, child: Child) -> None:
+        """Its time for a handover is over, unless its successor died and it waits for the next one."""
+        if child.is_forsaken and not self.stopping.is_set():
+            log.warning("worker %d of slot %d keeps its connections until a successor is there", child.pid, child.order.slot)
+            self.see_off(child)
+        else:
+            self.see_off(child, 0.0)
 
     async def handed_over(self, slot: Slot) -> None:
         """Returns when nobody's connections are on their way to the worker of this slot."""
@@ -304,7 +350,7 @@ class Fleet:
         del self.children[child.order.serial]
         self.table.fold(child.order.row, slot.number)
         if not slot.remove(child) or self.stopping.is_set():
-            if child.status and not self.stopping.is_set():
+            if child.status and child.ready_at is not None and not self.stopping.is_set():
                 log.error("%s; it had been replaced, and what it had not handed over is lost", child.describe())
             return
         self.steer()
@@ -398,6 +444,17 @@ class Fleet:
             )
 
     # ---- reload
+
+    def give_up_slow_starts(self) -> None:
+        """Whoever asks for a reload has mended what does not start: nothing waits for that any longer."""
+        if not self.was_ready:
+            return
+        for generation in self.generations:
+            if generation.is_slow:
+                generation.give_up("it was given up for the next reload")
+        for child in self.children.values():
+            if child.state == "starting" and time.monotonic() - child.started_at > SLOW_START_S:
+                child.give_up("it was given up for the next reload")
 
     def reload(self) -> Outcome:
         """Fresh code for all workers, one slot after the other; code that does not start changes nothing."""

@@ -51,6 +51,7 @@ class Generation:
 
     given, config: what it serves.  kept: descriptors of the embedding program, which all processes keep.
     imports: whether the template imports the app, or each worker does so itself.
+    hint: what to do where the import hangs, for the log.
     on_exit(serial, status): a worker ended.  on_lost(generation): the template died unasked."""
 
     def __init__(
@@ -67,7 +68,8 @@ class Generation:
         self.files: list[str] = []
         self.ready: asyncio.Future[None] = self.loop.create_future()
         self.ended: asyncio.Future[int] = self.loop.create_future()
-        self.retired = False
+        self.retired = self.is_slow = False
+        self.doom = self.hint = ""
         self.ready_at = 0.0
         self.pending: dict[int, asyncio.Future[tuple[int, int]]] = {}
 
@@ -80,11 +82,15 @@ class Generation:
             theirs.close()
         self.channel.setblocking(False)
         self.loop.add_reader(self.channel.fileno(), self.hear)
-        slow = self.loop.call_later(SLOW_IMPORT_S, log.warning, "still importing the app %s after %d s", self.given, SLOW_IMPORT_S)
+        slow = self.loop.call_later(SLOW_IMPORT_S, self.grow_slow)
         try:
             await self.ready
         finally:
             slow.cancel()
+
+    def grow_slow(self) -> None:
+        self.is_slow = True
+        log.warning("still importing the app %s after %d s%s", self.given, SLOW_IMPORT_S, self.hint)
 
     def pack(self) -> Message:
         """Everything about it for the supervisor after an upgrade, which has the same descriptors. Only once it is ready."""
@@ -148,6 +154,12 @@ class Generation:
             self.channel.send({"retire": True})
             self.hang_up()
 
+    def give_up(self, doom: str) -> None:
+        """Ends one that does not come to the end of its import."""
+        if not self.ready.done():
+            self.doom = doom
+            self.kill()
+
     def kill(self) -> None:
         self.retired = True
         if self.pid and not self.ended.done():
@@ -165,6 +177,8 @@ class Generation:
             self.on_lost(self)
 
     def death_at_start(self, status: int) -> Exception:
+        if self.doom:
+            return AppImportFailed(str(self.given), self.doom)
         if self.retired:
             return ProcessGone("the template process was stopped")
         if status == forking.CRASHED:

@@ -5,7 +5,8 @@ It holds exactly its slot's listeners, its channel to the supervisor and the sta
     {"ready": {"engine": ..., "handover": ...}}   on_start is done, it accepts; what it can hand its connections over to
     {"failed": error}            on_start raised (or the app could not be imported here); the process ends
     {"draining": true}           it accepts no more
-    {"handed_over": done}        after "hand_over": false where the other worker was lost, and another will be named
+    {"handed_over": done, "left": number}   after "hand_over": false where the other worker was lost, and another will be named;
+                                 left: how many could not move, and are closed
 
 and what it is told:
 
@@ -241,7 +242,7 @@ class WorkerProcess:
         except Exception:
             log.exception("worker %d of slot %d: the handover failed; what is left is drained", os.getpid(), self.order.slot)
             done = True
-        self.channel.send({"handed_over": done})
+        self.channel.send({"handed_over": done, "left": self.row[INDEX["connections_open"]] if done else 0})
         if done:
             self.stop(SERVICE_RESTART, "server is restarting")
 

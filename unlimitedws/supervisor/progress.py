@@ -23,10 +23,13 @@ class Progress:
         self.stop_by: float | None = None
 
     async def go_on_telling(self) -> None:
-        """For as long as the server lives."""
+        """For as long as the server lives; at once when it stops, so that the first line has them all."""
         while True:
             self.tell()
-            await asyncio.sleep(EVERY_S)
+            if self.fleet.stopping.is_set():
+                await asyncio.sleep(EVERY_S)
+            else:
+                await self.fleet.pause(EVERY_S)
 
     def tell(self) -> None:
         line = self.line()

@@ -55,8 +55,16 @@ class Reloader:
         """The same whatever brought the fresh code: this program itself may be fresh."""
         if self.fleet.stopping.is_set():
             return known(STOPPING)
+        self.fleet.give_up_slow_starts()
         self.asked.set()
         return self.outcome
+
+    def progress(self) -> str:
+        """What is going on, for who waits for it."""
+        fleet = self.fleet
+        if not all(generation.ready.done() for generation in fleet.generations):
+            return "the app is being imported"
+        return fleet.starting or "connections are on their way"
 
     async def run(self) -> None:
         """Until the server stops."""
@@ -90,7 +98,7 @@ class Reloader:
             return str(why_not)
         fleet.use(fresh)
         for slot in fleet.slots[1:]:
-            if not await self.replace_in_the_end(slot, fresh):
+            if not await self.replace_in_the_end(slot):
                 return f"slot {slot.number} went on with the code it had until the next reload was asked for"
         self.count += 1
         log.info("reloaded %s", app)
@@ -104,13 +112,17 @@ class Reloader:
                 return False
             return await self.replace(slot, generation, "replacement") is None
 
-    async def replace_in_the_end(self, slot: Slot, fresh: Generation) -> bool:
-        """Tries until the slot has a worker of the fresh generation; False: a stop or the next reload comes first."""
-        while await self.replace(slot, fresh):
-            if self.fleet.stopping.is_set() or self.asked.is_set():
+    async def replace_in_the_end(self, slot: Slot) -> bool:
+        """Tries until the slot has a worker of the generation in use, which is a newer one where the template of the fresh one has
+        died; False: a stop or the next reload comes first."""
+        fleet = self.fleet
+        while True:
+            await fleet.either(fleet.has_generation.wait())
+            if fleet.generation is not None and await self.replace(slot, fleet.generation) is None:
+                return True
+            if fleet.stopping.is_set() or self.asked.is_set():
                 return False
-            await self.fleet.pause(slot.backoff.after_failure())
-        return True
+            await fleet.pause(slot.backoff.after_failure())
 
     async def replace(self, slot: Slot, fresh: Generation, why: str = "reload") -> Exception | None:
         """Gives the slot a worker of the fresh generation, which takes the connections over; at most one drains the rest.
@@ -120,7 +132,7 @@ class Reloader:
         for child in tuple(slot.retired):
             if child.handed_over is not None:
                 await fleet.either(asyncio.shield(child.handed_over))
-                if child.handed_over.done() and not child.handed_over.result():
+                if child.is_forsaken:
                     continue  # its successor died: the next one takes over
             child.cut()
             await fleet.either(asyncio.shield(child.ended))

@@ -232,7 +232,7 @@ class Report:
     # ---- /closes
 
     def closes(self) -> Document:
-        """The last ends of WebSockets, the latest first."""
+        """The last ends of WebSockets, the latest first. Ids are text: a number in JavaScript or jq holds 53 bits of their 64."""
         table = self.fleet.table
         rows = [(slot.number, table.totals(slot.number)) for slot in self.fleet.ever]
         rows += [(child.order.slot, self.row(child)) for child in self.children()]
@@ -241,7 +241,9 @@ class Report:
         for slot, row in rows:
             for id, at_ms, code, cause in closes.last(row):
                 ago_s = (now_ms - at_ms) % closes.WRAP_MS / 1000
-                found.append({"time": round(now - ago_s, 3), "ago_s": ago_s, "slot": slot, "connection": id, "code": code, "cause": cause})
+                found.append(
+                    {"time": round(now - ago_s, 3), "ago_s": ago_s, "slot": slot, "connection": str(id), "code": code, "cause": cause}
+                )
         return {"closes": sorted(found, key=lambda close: close["ago_s"])}
 
 

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from unlimitedws.engine.counters import INDEX
@@ -24,7 +24,6 @@ from unlimitedws.supervisor.ending import START_FAILURES, ProcessGone
 from unlimitedws.supervisor.listeners import has_waiting, turn_away_from
 from unlimitedws.supervisor.rebalance import even_out
 from unlimitedws.supervisor.slot import Slot
-from unlimitedws.wire.closing import SERVICE_RESTART
 
 if TYPE_CHECKING:
     from unlimitedws.supervisor.fleet import Fleet
@@ -39,6 +38,11 @@ SETTLE_S = 1.0
 EMPTY_S = 5.0
 """Longest wait for a neighbour to accept who waits."""
 LOOK_EVERY_S = 0.02
+
+SUCCESSOR_S = 30.0
+"""Longest wait for somebody to give connections to, where all workers that stay were killed."""
+DEATH_S = 0.1
+"""Who gave connections may see that the other one is gone before we are told that its process is."""
 
 OPEN = INDEX["connections_open"]
 
@@ -114,8 +118,10 @@ class Scaler:
 
     def progress(self) -> str:
         """What is going on, for who waits for it."""
-        left = sum(self.open(child) for slot in self.emptying for child in self.fleet.children_of(slot))
-        return f"{left:,} connections left to move" if self.emptying else f"{len(self.fleet.slots)} workers serve"
+        if self.emptying:
+            left = sum(self.open(child) for slot in self.emptying for child in self.fleet.children_of(slot))
+            return f"{left:,} connections left to move"
+        return "; ".join(filter(None, (f"{len(self.fleet.slots)} workers serve", self.fleet.starting)))
 
     def open(self, child: Child) -> int:
         """Connections that a worker holds."""
@@ -138,7 +144,7 @@ class Scaler:
                 failed += [error, child]
         if not failed:
             return await even_out(fleet)
-        self.give_up(failed, bound)
+        await self.give_up(failed, bound)
         raise self.failed(
             workers, next((each for each in failed if isinstance(each, Exception)), ProcessGone("a new worker ended at once"))
         )
@@ -181,16 +187,17 @@ class Scaler:
             child.listen(listener)
         return None
 
-    def give_up(self, failed: Sequence[Child | Exception], bound: Sequence[Sequence[socket.socket]]) -> None:
-        """Leaves things as they were before the slots that could not be added."""
+    async def give_up(self, failed: Sequence[Child | Exception], bound: Sequence[Sequence[socket.socket]]) -> None:
+        """Leaves things as they were before the slots that could not be added; whom their workers have accepted from shared listeners
+        moves."""
         fleet = self.fleet
-        for child in failed:
-            if isinstance(child, Child):
-                child.stop(SERVICE_RESTART, "server is restarting")
         for socks in bound[len(fleet.slots) - len(fleet.listeners.of_slots) :]:
             close(socks)
         del fleet.listeners.of_slots[len(fleet.slots) :]
         fleet.share(len(fleet.slots))
+        for child in failed:
+            if isinstance(child, Child):
+                await self.retire(child, fleet.slots)
 
     def failed(self, workers: int, error: Exception) -> ScaleFailed:
         return ScaleFailed(f"no {workers} workers, {len(self.fleet.slots)} go on: {error}")
@@ -273,13 +280,22 @@ class Scaler:
                 moved += await child.give(taker, share, accepting=False)
         # Requests that were not complete, and what a worker had not taken over when it died. Nobody waits twice for the same handlers.
         tried: set[Child] = set()
-        while (left := [taker for taker in serving(staying) if taker not in tried]) and self.is_holding(child):
-            taker = min(left, key=self.open)
-            tried.add(taker)
-            moved += await child.give(taker, accepting=False)
-            if not taker.is_dead:
+        while self.is_holding(child) and (heir := await self.heir(staying, tried)):
+            tried.add(heir)
+            moved += await child.give(heir, accepting=False)
+            if self.is_holding(child):
+                await self.fleet.pause(DEATH_S)
+            if not heir.is_dead:
                 break
         return moved
+
+    async def heir(self, staying: Sequence[Slot], tried: Collection[Child]) -> Child | None:
+        """Who has the least of those that were not tried; where nobody serves, the first one who does, if he comes in time."""
+        fleet = self.fleet
+        deadline = fleet.loop.time() + SUCCESSOR_S
+        while not (takers := serving(staying)) and fleet.loop.time() < deadline and not fleet.stopping.is_set():
+            await fleet.pause(LOOK_EVERY_S)
+        return min((taker for taker in takers if taker not in tried), key=self.open, default=None)
 
     def is_holding(self, child: Child) -> bool:
         """Whether a worker that lives has any connection, requests included."""

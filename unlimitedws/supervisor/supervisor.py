@@ -172,7 +172,8 @@ class Supervisor:
             if before is None:
                 await fleet.start()
             else:
-                log.info("upgraded from %s; %d workers go on", before, len(fleet.children))
+                workers = len(fleet.children)
+                log.info("upgraded from %s; %d worker%s", before, workers, " goes on" if workers == 1 else "s go on")
                 fleet.resume(takeover.workers_wanted(self.config, before["fleet"]))
             if not fleet.leaving:
                 self.announce(is_new=before is None)

@@ -42,6 +42,7 @@ TURNS = 5
 
 
 STOPPING = "the server is stopping"
+UNDER_WAY = "one is under way already"
 
 
 class Outcome(NamedTuple):
@@ -68,6 +69,7 @@ class Upgrader:
         except NotAgain as error:
             self.program = error
         self.is_under_way = False
+        self.replacing = asyncio.Event()  # whoever waits for another change is told, while there is somebody to tell him
         self.check: Check | None = None
 
     async def ask(self) -> Outcome:
@@ -83,12 +85,14 @@ class Upgrader:
     async def run(self, asked: asyncio.Future[Outcome]) -> None:
         """Comes back only where there is no upgrade; the log says why."""
         if self.is_under_way:
-            asked.set_result(Outcome("refused", "one is under way already"))
+            log.warning("no second upgrade: %s", UNDER_WAY)
+            asked.set_result(Outcome("refused", UNDER_WAY))
             return
         self.is_under_way = True
         self.fleet.notifier.reloading()
         outcome = await self.attempt(asked)
         self.is_under_way = False
+        self.replacing.clear()
         log.error("no upgrade, everything goes on as it was: %s", outcome.why)
         if not asked.done():
             asked.set_result(outcome)
@@ -99,7 +103,7 @@ class Upgrader:
         fleet = self.fleet
         try:
             program = self.startable()
-            async with held(fleet.reloader.turn, "a reload"), held(fleet.importing, "the import of the app"):
+            async with held(fleet.reloader.turn, "another change"), held(fleet.importing, "the import of the app"):
                 self.startable()
                 log.info("upgrading: checking %s", " ".join(program.command))
                 found = await self.checked(program)
@@ -107,6 +111,7 @@ class Upgrader:
                 text = f"unlimitedws {found['version']}, Python {found['python']}"
                 log.info("upgrading to %s", text)
                 asked.set_result(Outcome("started", text))
+                self.replacing.set()
                 await fleet.pause(ANSWER_S)
                 await self.replace(program)
             raise AssertionError("not reached")
@@ -187,7 +192,7 @@ async def held(lock: asyncio.Lock, by: str) -> AsyncIterator[None]:
     try:
         await asyncio.wait_for(lock.acquire(), TURN_S)
     except TimeoutError:
-        raise Refused(f"{by} has been under way for more than {TURN_S:g} s") from None
+        raise Refused(f"{by} has been under way for more than {TURN_S:g} s; ctl status says what it waits for") from None
     try:
         yield
     finally:

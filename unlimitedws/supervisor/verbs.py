@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.supervisor.child import Child
@@ -17,12 +18,14 @@ from unlimitedws.supervisor.upgrade import Upgrader
 
 TELL_EVERY_S = 2.0
 
+T = TypeVar("T")
+
 
 class Verbs:
     """stop: begins the stop of the server.  stopped: done when it is through, and no process is left."""
 
     def __init__(
-        self, fleet: Fleet, report: Report, upgrader: Upgrader, *, stop: Callable[[], None], stopped: Awaitable[None]
+        self, fleet: Fleet, report: Report, upgrader: Upgrader, *, stop: Callable[[], None], stopped: asyncio.Future[None]
     ) -> None:  # fmt: skip
         self.fleet, self.report, self.upgrader, self.begin_stop, self.stopped = fleet, report, upgrader, stop, stopped
         self.moving: set[asyncio.Task[int]] = set()
@@ -46,6 +49,7 @@ class Verbs:
             "version": report.version,
             "pid": os.getpid(),
             "state": self.state,
+            "doing": self.doing if self.state == "changing" else None,
             "uptime_s": report.uptime_s,
             "engine": report.engine,
             "listening": self.fleet.listeners.names,
@@ -66,6 +70,14 @@ class Verbs:
             return "changing"
         return "serving" if fleet.is_served else "down"
 
+    @property
+    def doing(self) -> str:
+        """What is under way where something is being changed."""
+        fleet = self.fleet
+        if self.upgrader.check is not None:
+            return "the program of an upgrade is being checked"
+        return fleet.scaler.progress() if fleet.scaler.emptying else fleet.reloader.progress()
+
     def worker(self, child: Child) -> Message:
         row = self.report.row(child)
         return {
@@ -76,19 +88,24 @@ class Verbs:
             "uptime_s": uptime_s(row),
         }
 
+    @property
+    def open(self) -> int:
+        """Connections of all workers."""
+        return sum(self.report.row(child)[INDEX["connections_open"]] for child in self.report.children())
+
     # ---- changes
 
     async def reload(self, request: Message, say: Say) -> Message:
         self.check_it_serves()
-        outcome = self.fleet.reload()
+        outcome, closed = self.fleet.reload(), self.fleet.closed
         if not waits(request):
             return {"begun": True}
         say(f"reloading {self.fleet.given}")
-        if why_not := await asyncio.shield(outcome):
+        if why_not := await self.end_of(outcome, lambda: say(self.fleet.reloader.progress())):
             raise Refused(f"not reloaded: {why_not}")
         for slot in tuple(self.fleet.slots):
             await self.fleet.handed_over(slot)
-        return {"reloaded": True, "workers": len(self.fleet.slots)}
+        return {"reloaded": True, "workers": len(self.fleet.slots), "closed": self.fleet.closed - closed}
 
     async def upgrade(self, request: Message, say: Say) -> Message:
         """The last line comes before this program is replaced; `status` of the next one says how it went on."""
@@ -111,12 +128,11 @@ class Verbs:
         if not waits(request):
             return {"begun": True}
         say(f"from {len(self.fleet.slots)} to {number} workers")
-        while not (await asyncio.wait([outcome], timeout=TELL_EVERY_S))[0]:
-            say(scaler.progress())
         try:
-            return outcome.result()._asdict()
+            scaled = await self.end_of(outcome, lambda: say(scaler.progress()))
         except ScaleFailed as error:
             raise Refused(str(error)) from None
+        return scaled._asdict()
 
     async def rebalance(self, request: Message, say: Say) -> Message:
         self.check_it_serves()
@@ -126,15 +142,30 @@ class Verbs:
         if not waits(request):
             return {"begun": True}
         say("moving connections")
-        return {"moved": await asyncio.shield(moving), "workers": len(self.fleet.slots)}
+        return {"moved": await self.end_of(moving), "workers": len(self.fleet.slots)}
 
     async def stop(self, request: Message, say: Say) -> Message:
         if not self.fleet.leaving:
             self.begin_stop()
         if waits(request):
             say("stopping")
-            await asyncio.shield(asyncio.ensure_future(self.stopped))
+            while not (await asyncio.wait([self.stopped], timeout=TELL_EVERY_S))[0]:
+                say(f"{self.open:,} connections left")
         return {"stopped": waits(request)}
+
+    async def end_of(self, change: asyncio.Future[T], tell: Callable[[], None] = lambda: None) -> T:
+        """What comes of a change that was asked for. Raises Refused where an upgrade comes first, of which this program sees no end."""
+        replaced = asyncio.ensure_future(self.upgrader.replacing.wait())
+        both: tuple[asyncio.Future[Any], ...] = (change, replaced)
+        try:
+            while not change.done():
+                if replaced.done():
+                    raise Refused("an upgrade came first, which replaces the supervisor; ask again")
+                if not (await asyncio.wait(both, timeout=TELL_EVERY_S, return_when=asyncio.FIRST_COMPLETED))[0]:
+                    tell()
+        finally:
+            replaced.cancel()
+        return change.result()
 
     def check_it_serves(self) -> None:
         """Raises Refused where nothing can be changed now."""
