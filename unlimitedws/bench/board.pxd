@@ -83,6 +83,7 @@ cdef struct Sheet:
     uint64_t errnos[CALLS][ERRNOS]
     Histogram connect       # from when it was due to the end of the handshake
     Histogram latency
+    Histogram late          # open loop: from when a message was due to its sending
     Histogram kept          # how long slow and half-open ones were held
 
 

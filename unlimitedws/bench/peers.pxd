@@ -19,6 +19,7 @@ cdef enum:
     REACHED = 2     # by a publication
     WRONG = 4       # the message that is coming in
     LOST = 8        # the server said Close first
+    QUEUED = 16     # it has messages to send
 
 cdef enum Manner:   # of the special ones: the first `special` of the swarm
     PLAIN           # there are none
@@ -45,6 +46,7 @@ cdef struct Peer:
     uint32_t due            # messages it is to send; wraps
     uint32_t asked          # ... has sent
     uint32_t answered
+    uint32_t rank           # its place in the order in which messages fall due
     uint16_t attempts       # that failed since it was open
     int64_t since_ns        # when it was to be dialled, was held; a NEW one: not before
     uint64_t frame_left

@@ -41,13 +41,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time that was measured: how long, the growth of all counters, the cores that each process and the whole machine used."""
+    """A time that was measured: how long, the growth of all counters, the cores that each process and the whole machine used.
+
+    load_waits, server_waits: cores that each process waited for while others used them."""
 
     seconds: float
     counters: Counter[str]
     load_cores: dict[int, float]
     server_cores: dict[int, float] | None
     machine_cores: float
+    load_waits: dict[int, float] = field(default_factory=dict)
+    server_waits: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -83,6 +87,7 @@ class Run:
         self.outlast(self.crew.are_obeyed)
         self.counters = self.crew.counters()
         self.latencies["latency"] = self.crew.latency("latency")
+        self.latencies["late"] = self.crew.latency("late")
         if self.options.mode in ("slow", "half-open"):
             self.latencies["kept"] = self.crew.latency("kept")
         self.crew.order("leave", abrupt=self.options.abrupt)
@@ -146,6 +151,7 @@ class Run:
             self.windows[name] = Window(
                 (load_now.at_ns - load.at_ns) / 1e9, counters_now, load_now.since(load),
                 server_now.since(server) if server_now and server else None, load_now.machine_since(load),
+                load_now.waits_since(load), server_now.waits_since(server) if server_now and server else {},
             )  # fmt: skip
 
     def usages(self) -> tuple[Usage, Usage | None, Counter[str]]:

