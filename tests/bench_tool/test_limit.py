@@ -40,6 +40,11 @@ def test_processes_that_fill_the_cpus_they_are_bound_to_are_at_their_limit_toget
     assert (limit(two_on_one_cpu, cpus=1), limit(two_on_one_cpu, cpus=2), limit(two_on_one_cpu)) == ("load", "rate", "rate")
 
 
+def test_an_open_loop_that_sends_in_time_may_be_busy() -> None:
+    busy = window(0.97, 0.5)
+    assert (limit(busy, is_punctual=True), limit(busy)) == ("machine", "load")
+
+
 def report(name: str, busiest_core: float = 0.5, **latencies: float) -> dict[str, Any]:
     return {
         "load": {"limit": name, "busiest_core": busiest_core},

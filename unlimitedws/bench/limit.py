@@ -13,7 +13,7 @@ BUSY = 0.9
 
 LATE_PART = 0.5
 LATE_US = 1_000.0
-"""A load that is later than this with one message of a hundred, and makes up that part of the 99th percentile, is told of."""
+"""An open loop is late that sends one message of a hundred later than this, and where that is this part of the 99th percentile."""
 
 REMEDY = "give it CPUs that nothing else uses (--cpus) and as many --processes, or another machine"
 LIMITS = {
@@ -26,10 +26,12 @@ LIMITS = {
 }
 
 
-def limit(window: Window, cpus: int = 0) -> str:
-    """What kept the load from being more, one of LIMITS. cpus: to which the load is bound; 0: to none."""
+def limit(window: Window, cpus: int = 0, *, is_punctual: bool = False) -> str:
+    """What kept the load from being more, one of LIMITS. cpus: to which the load is bound; 0: to none.
+
+    is_punctual: it sent everything when it was due. Then it may be busy: it wakes for each message, and for several when it has to."""
     load = window.load_cores.values()
-    is_load_full = max(load, default=0.0) >= BUSY or 0 < cpus * BUSY <= sum(load)
+    is_load_full = not is_punctual and (max(load, default=0.0) >= BUSY or 0 < cpus * BUSY <= sum(load))
     if window.server_cores is None:
         return "load" if is_load_full else "unknown"
     if max(window.server_cores.values(), default=0.0) >= BUSY:
@@ -38,6 +40,11 @@ def limit(window: Window, cpus: int = 0) -> str:
         return "load"
     wanted = max([*wants(window.load_cores, window.load_waits), *wants(window.server_cores, window.server_waits)], default=0.0)
     return "machine" if wanted >= BUSY or window.machine_cores >= BUSY * (os.cpu_count() or 1) else "rate"
+
+
+def is_late(late_us: float, answer_us: float) -> bool:
+    """Whether the latencies, by their 99th percentile, are for a good part the load generator's own."""
+    return late_us > LATE_US and late_us > LATE_PART * answer_us
 
 
 def wants(cores: Mapping[int, float], waits: Mapping[int, float]) -> list[float]:
@@ -54,6 +61,6 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     if load["limit"] == "server" and load["busiest_core"] >= BUSY:
         lines.append(f"the load was near its own limit as well ({load['busiest_core']:.0%} of a core): more of it may show a little more")
     late, answers = (latencies.get(name, {}).get("p99", 0.0) for name in ("late", "latency"))
-    if late > LATE_US and late > LATE_PART * answers:
+    if is_late(late, answers):
         lines.append(f"THE LOAD GENERATOR WAS LATE: 1 message in 100 by more than {late:,.0f} us, which the latencies contain; {REMEDY}")
     return lines

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from unlimitedws.bench import options as declared
-from unlimitedws.bench.limit import limit
+from unlimitedws.bench.limit import is_late, limit
 from unlimitedws.bench.run import Reading, Run, Window
 
 FORMAT = 1
@@ -160,5 +160,10 @@ def load(run: Run) -> dict[str, Any]:
         "machine_cores": round(window.machine_cores, 3) if window else None,
         "seconds": round(window.seconds, 3) if window else None,
         "waited_cores": round(max(window.load_waits.values(), default=0.0), 3) if window else None,
-        "limit": limit(window, len(run.crew.plan.cpus)) if window else None,
+        "limit": limit(window, len(run.crew.plan.cpus), is_punctual=is_punctual(run)) if window else None,
     }
+
+
+def is_punctual(run: Run) -> bool:
+    late = run.latencies["late"]
+    return late.number > 0 and not is_late(late.at_us(99.0), run.latencies["latency"].at_us(99.0))
