@@ -3,7 +3,8 @@
     python -m tests.bench.load                       (or: make bench-load)
     python -m tests.bench.load --server websockets   a peer of tests/bench/servers.py
 
-The server is pinned to core 0, the load to core 1. Where the machine has other things to do, the ratio still holds and the latencies do not.
+The server is pinned to core 0, the load to core 1. Where the machine has other things to do, the
+ratio still holds and the latencies do not.
 """
 
 from __future__ import annotations

@@ -45,8 +45,9 @@ def test_an_open_loop_that_sends_in_time_may_be_busy() -> None:
     assert (limit(busy, is_punctual=True), limit(busy)) == ("machine", "load")
 
 
-def report(name: str, busiest_core: float = 0.5, **latencies: float) -> dict[str, Any]:
+def report(name: str, busiest_core: float = 0.5, url: str = "ws://a/", **latencies: float) -> dict[str, Any]:
     return {
+        "urls": [url],
         "load": {"limit": name, "busiest_core": busiest_core},
         "latency_us": {name: {"number": 1, "p99": p99} for name, p99 in latencies.items()},
     }
@@ -59,14 +60,16 @@ def test_it_says_that_the_load_generator_was_the_limit_and_what_to_do() -> None:
     assert "--processes" in line
 
 
+def test_of_a_load_at_its_limit_it_says_what_tls_has_to_do_with_it() -> None:
+    assert "TLS costs it more" in verdict(report("load", 0.97, "wss://a/"))[1]
+
+
 def test_it_says_that_the_load_was_near_its_limit_where_the_server_was_at_its_own() -> None:
     assert len(verdict(report("server", 0.5))) == 1
     assert "the load was near its own limit as well (95% of a core)" in verdict(report("server", 0.95))[1]
 
 
-@pytest.mark.parametrize(
-    ("late", "answers", "is_told"), [(5_000.0, 6_000.0, True), (5_000.0, 60_000.0, False), (900.0, 1_000.0, False)]
-)
+@pytest.mark.parametrize(("late", "answers", "is_told"), [(5_000.0, 6_000.0, True), (5_000.0, 60_000.0, False), (900.0, 1_000.0, False)])
 def test_a_load_that_sent_late_says_so_where_it_made_the_latencies(late: float, answers: float, is_told: bool) -> None:
     words = verdict(report("rate", late=late, latency=answers))
     assert any("THE LOAD GENERATOR WAS LATE: 1 message in 100 by more than 5,000 us" in line for line in words) is is_told

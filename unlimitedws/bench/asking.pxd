@@ -2,12 +2,13 @@
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from unlimitedws.bench.peers cimport Peer, Peers
+from unlimitedws.bench.peers cimport Peer
+from unlimitedws.bench.sealing cimport Sealing
 
 cdef enum:
     WINDOWS = 4096                  # places in the pattern where a message may begin
 
-cdef class Asking(Peers):
+cdef class Asking(Sealing):
     cdef const uint8_t* pattern
     cdef size_t message_size
     cdef int opcode                 # TEXT, BINARY, or PING

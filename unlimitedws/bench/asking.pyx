@@ -19,7 +19,7 @@ cdef enum:
     BURST = 256                     # of those who send before the loop looks at its sockets again
 
 
-cdef class Asking(Peers):
+cdef class Asking(Sealing):
     def __dealloc__(self):
         free(self.times)
         free(self.queue)

@@ -50,6 +50,7 @@ cdef struct Counters:
     uint64_t eof            # ended without a Close frame
     uint64_t timeouts       # a handshake or an answer to Close that took too long
     uint64_t not_websocket  # answered, but by no (right) upgrade
+    uint64_t tls_errors
     uint64_t first_ns       # CLOCK_MONOTONIC: the first attempt, the last success
     uint64_t last_ns
     # messages

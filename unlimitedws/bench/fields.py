@@ -18,8 +18,8 @@ FIELDS = {
     "phases took",
     "messages": "`due`, `answered`, `unanswered`, `published`, `delivered`, `per_s`",
     "latency_us": "histograms by name. `latency`: of answers or deliveries; connect: until open; reconnect: until back. `quiet`: of "
-    "answers before slow or half-open ones came. `kept`: how long the server held those. `late`: how late the load was, in an open loop: from when "
-    "a message was due to its sending, where it was not the server that took no more",
+    "answers before slow or half-open ones came. `kept`: how long the server held those. `late`, of an open loop: from when a message was "
+    "due to its sending, where it was the load that was late",
     "connect_us": "a histogram: from when a connection was due to the end of its handshake",
     "server": "with --pid: `memory` (PSS, RSS, processes, connections: `empty`, `full`, `end`, `after`), "
     "`pss_per_connection_bytes`; `cores`, `busiest_core` (of one process), `cpu_us_per_message` while it was "

@@ -17,7 +17,8 @@ LATE_US = 1_000.0
 
 REMEDY = "give it CPUs that nothing else uses (--cpus) and as many --processes, or another machine"
 LIMITS = {
-    "load": f"THE LOAD GENERATOR WAS THE LIMIT: it used its core up, and the server did not; the figures are its own. To load the server: {REMEDY}",
+    "load": "THE LOAD GENERATOR WAS THE LIMIT: it used its core up, and the server did not; the figures are its own. To load the server: "
+    f"{REMEDY}",
     "server": "the server was the limit: one of its processes used its core up",
     "machine": "THE MACHINE WAS THE LIMIT: load or server waited for CPUs that the other, or other programs, used. Keep them apart, as in "
     "taskset -c 0 for the server and --cpus 1",
@@ -58,6 +59,8 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     if not load["limit"]:
         return []
     lines = [LIMITS[load["limit"]]]
+    if load["limit"] == "load" and any(url.startswith("wss:") for url in report["urls"]):
+        lines.append("TLS costs it more than a server: it goes through Python's ssl module")
     if load["limit"] == "server" and load["busiest_core"] >= BUSY:
         lines.append(f"the load was near its own limit as well ({load['busiest_core']:.0%} of a core): more of it may show a little more")
     late, answers = (latencies.get(name, {}).get("p99", 0.0) for name in ("late", "latency"))

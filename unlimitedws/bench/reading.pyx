@@ -29,10 +29,9 @@ cdef class Reading(Publishing):
             self.ended(peer)
             return -1
         self.count.bytes_in += n
-        return n if self.take(peer, buffer, n) else -1
+        return n if (self.open_tls(peer, buffer, n) if self.is_secure else self.take(peer, buffer, n)) else -1
 
     cdef bint take(self, Peer* peer, uint8_t* at, size_t n) noexcept nogil:
-        """What came, by what is expected. False: the connection is gone."""
         cdef uint8_t* end = at + n
         if peer.state == UPGRADING:
             at = self.upgrade(peer, at, n)

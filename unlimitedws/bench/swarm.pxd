@@ -1,6 +1,7 @@
 """A load process's connections: one epoll loop over clients of a WebSocket server, compiled.
 
     Peers       their table, and how they send
+    Sealing     TLS
     Asking      messages and the answers to them: the closed and the open loop
     Holding     slow readers and half-open ones
     Dialling    how they begin and end

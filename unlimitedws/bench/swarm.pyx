@@ -65,6 +65,7 @@ cdef enum:
     GATHERED_PART = 8
     LEAST_GATHERED_NS = 10000       # less is not worth the sleep
     MOST_GATHERED_NS = 100000
+    FAR_APART_NS = 100000           # of messages of an open loop
     SLACK_NS = 1000                 # of the timer meanwhile: the kernel's usual 50 us would be longer than most of these times
 
 cdef uint64_t CONTROL = <uint64_t>-1
@@ -83,7 +84,7 @@ cdef class Swarm(Reading):
                   list sources, bytes pattern, size_t message_bytes, int opcode, int pipeline, double timeout_s, int control=-1,
                   int special=0, str manner="plain", size_t slow_bytes=0, double slow_s=0.1, size_t stuff_bytes=0,
                   bytes subscription=b"", bint broadcasts=False, bint publishes=False, int subscribers=0,
-                  bint local=False):
+                  bint local=False, make_tls=None):
         self.epoll = -1
         if size < 1 or not requests or len(requests) != len(accepts) or len(requests) > 255 or not targets:
             raise ValueError("a swarm needs a peer, a target, and an accept for each of its requests, 255 at most")
@@ -98,6 +99,8 @@ cdef class Swarm(Reading):
         self.manner, self.slow_bytes, self.slow_ns, self.stuff_bytes = MANNERS[manner], slow_bytes, <int64_t>(slow_s * 1e9), stuff_bytes
         self.opcode, self.message_size, self.pipeline, self.control = opcode, message_bytes, pipeline, control
         self.local = local
+        self.make_tls, self.is_secure = make_tls, make_tls is not None
+        self.sealed = [None] * size if self.is_secure else []
         self.timeout_ns = <int64_t>(timeout_s * 1e9)
         self.broadcasts, self.publishes, self.subscribers = broadcasts, publishes, subscribers
         self.request_count = len(requests)
@@ -214,6 +217,8 @@ cdef class Swarm(Reading):
         self.pace_start, self.pace_gap, self.pace_end, self.pace_number = start_ns, gap_ns, number, 0
         self.stride, self.pace_at = <int>(stride % <uint64_t>self.pace_size), 0
         self.queue_at = self.queue_size = 0
+        # Where messages are far apart each has its own wake-up anyway, which may as well be exact; elsewhere the kernel's usual 50 us join some.
+        uws_timer_slack(SLACK_NS if gap_ns >= FAR_APART_NS else 0)
         self.pacing = self.paced = True
         self.flooding = self.given_up = False
         for i in range(self.size):
