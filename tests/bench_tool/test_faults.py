@@ -32,6 +32,7 @@ from unlimitedws.handlers import Handlers
         (["ws://127.0.0.1/", "--rate", "fast"], "--rate: rate cannot be 'fast'; accepted: a number from 0 to"),
         (["ws://127.0.0.1/", "--plot", "x.doc"], "its name must end with one of .png"),
         (["ws://127.0.0.1/", "--pid", "999999999"], "there is no such process"),
+        (["ws://127.0.0.1/", "--plot", "/no/a.svg"], "cannot write /no/a.svg: there is no folder /no"),
         (["--compare", "/no/a.json", "/no/b.json"], "cannot read /no/a.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -26,6 +26,7 @@ def window(load: float, server: float | None, machine: float = 0.5, *, load_wait
         (window(0.3, 0.3), "rate"),
         (window(0.5, 0.5, machine=10_000), "machine"),
         (window(0.5, 0.3, load_waits=0.5), "machine"),
+        (window(0.1, 0.1, machine=10_000, load_waits=0.1), "rate"),
         (window(0.3, 0.5, server_waits=0.5), "machine"),
         (window(0.3, 0.93, load_waits=0.7), "server"),
     ],

@@ -49,6 +49,7 @@ cdef struct Counters:
     uint64_t cut            # slow or half-open, and ended by the server
     uint64_t eof            # ended without a Close frame
     uint64_t timeouts       # a handshake or an answer to Close that took too long
+    uint64_t hung_up        # ended by the server before it answered the handshake
     uint64_t not_websocket  # answered, but by no (right) upgrade
     uint64_t tls_errors
     uint64_t first_ns       # CLOCK_MONOTONIC: the first attempt, the last success

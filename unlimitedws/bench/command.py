@@ -49,6 +49,8 @@ def measure(options: Options, urls: list[str]) -> Report:
 
     if options.plot:
         plot.check(options.plot)
+    for file in filter(None, (options.json, options.plot)):
+        check_folder(file)
     latency.histogram()  # before anything is loaded: is the library there?
     targets = target.parse_all(urls)
     if not targets[0].is_secure and (options.cafile or options.insecure):
@@ -86,6 +88,15 @@ def keep(report: Report, options: Options) -> None:
         from unlimitedws.bench import plot
 
         plot.draw({report["mode"]: report}, options.plot)
+
+
+def check_folder(file: str) -> None:
+    """Raises BenchError where a file cannot be written: before a run that takes long, not after it."""
+    folder = Path(file).absolute().parent
+    if not folder.is_dir():
+        raise BenchError(f"cannot write {file}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise BenchError(f"cannot write {file}: the folder {folder} may not be written to")
 
 
 def write(file: str, text: str) -> None:

@@ -40,7 +40,9 @@ def limit(window: Window, cpus: int = 0, *, is_punctual: bool = False) -> str:
     if is_load_full:
         return "load"
     wanted = max([*wants(window.load_cores, window.load_waits), *wants(window.server_cores, window.server_waits)], default=0.0)
-    return "machine" if wanted >= BUSY or window.machine_cores >= BUSY * (os.cpu_count() or 1) else "rate"
+    is_known = any(window.load_waits.values()) or any(window.server_waits.values())  # some kernels do not tell
+    is_machine_full = wanted >= BUSY or (not is_known and window.machine_cores >= BUSY * (os.cpu_count() or 1))
+    return "machine" if is_machine_full else "rate"
 
 
 def is_late(late_us: float, answer_us: float) -> bool:

@@ -163,7 +163,7 @@ def accepted(name: str) -> str:
     if its.choices:
         return ", ".join(its.choices)
     kind = {int: "a whole number", float: "a number"}.get(KINDS[name])
-    return f"{kind} from {its.minimum:g} to {its.maximum:g}" if kind else "text"
+    return f"{kind} from {its.minimum:g} to {its.maximum:.12g}" if kind else "text"
 
 
 # ---- the command line

@@ -20,6 +20,7 @@ cdef enum:
     WRONG = 4       # the message that is coming in
     LOST = 8        # the server said Close first
     QUEUED = 16     # it has messages to send
+    DEAF = 32       # it takes nothing any more; what it has said may say why
 
 cdef enum Manner:   # of the special ones: the first `special` of the swarm
     PLAIN           # there are none
@@ -79,6 +80,7 @@ cdef class Peers:
     cdef uint64_t random(self) noexcept nogil
     cdef void watch(self, Peer* peer, int operation) noexcept nogil
     cdef bint put(self, Peer* peer, const uint8_t* data, size_t size) noexcept nogil
+    cdef void deaf(self, Peer* peer) noexcept nogil
     cdef bint flush(self, Peer* peer) noexcept nogil
     cdef size_t pack(self, uint8_t* to, int opcode, const uint8_t* payload, size_t size) noexcept nogil
     cdef bint put_frame(self, Peer* peer, int opcode, const uint8_t* payload, size_t size) noexcept nogil

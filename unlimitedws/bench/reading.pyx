@@ -24,7 +24,9 @@ cdef class Reading(Publishing):
             self.ended(peer)
             return -1
         if n == 0:
-            if not peer.flags & CLOSE_SEEN:
+            if peer.state == UPGRADING:
+                self.count.hung_up += 1
+            elif not peer.flags & CLOSE_SEEN:
                 self.count.eof += 1
             self.ended(peer)
             return -1

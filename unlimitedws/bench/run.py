@@ -225,8 +225,9 @@ class Run:
         found += [f"{number:,} x HTTP status {status}" for status, number in self.crew.statuses().items()]
         found += [f"{number:,} x Close {code}" for code, number in self.crew.closes().items()]
         words = {
-            "eof": "end of stream without a Close frame", "timeouts": f"no answer within {self.options.timeout_s:g} s",
-            "not_websocket": "no WebSocket answer", "tls_errors": "failure of TLS", "protocol_errors": "frames against the protocol",
+            "hung_up": "ended before the handshake was answered", "eof": "end of stream without a Close frame",
+            "timeouts": f"no answer within {self.options.timeout_s:g} s", "not_websocket": "no WebSocket answer",
+            "tls_errors": "failure of TLS", "protocol_errors": "frames against the protocol",
         }  # fmt: skip
         return found + [f"{now[name]:,} x {text}" for name, text in words.items() if now[name]]
 
