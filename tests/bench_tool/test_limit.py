@@ -62,7 +62,7 @@ def test_it_says_that_the_load_generator_was_the_limit_and_what_to_do() -> None:
 
 
 def test_of_a_load_at_its_limit_it_says_what_tls_has_to_do_with_it() -> None:
-    assert "TLS costs it more" in verdict(report("load", 0.97, "wss://a/"))[1]
+    assert "TLS goes through" in verdict(report("load", 0.97, "wss://a/"))[1]
 
 
 def test_it_says_that_the_load_was_near_its_limit_where_the_server_was_at_its_own() -> None:

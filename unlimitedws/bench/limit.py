@@ -62,7 +62,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         return []
     lines = [LIMITS[load["limit"]]]
     if load["limit"] == "load" and any(url.startswith("wss:") for url in report["urls"]):
-        lines.append("TLS costs it more than a server: it goes through Python's ssl module")
+        lines.append("TLS goes through Python's ssl module here, and costs as much as it costs a server of ours")
     if load["limit"] == "server" and load["busiest_core"] >= BUSY:
         lines.append(f"the load was near its own limit as well ({load['busiest_core']:.0%} of a core): more of it may show a little more")
     late, answers = (latencies.get(name, {}).get("p99", 0.0) for name in ("late", "latency"))
