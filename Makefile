@@ -12,7 +12,7 @@ SANITIZERS ?= address,undefined
 .SHELLFLAGS := -eu -c
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help run test check lint types build deploy-tools dist docs docs-reference sanitize fuzz bench bench-door bench-empty chaos capacity autobahn clean
+.PHONY: help run test check lint types build deploy-tools dist docs docs-reference sanitize fuzz bench bench-load bench-door bench-empty chaos capacity autobahn clean
 
 PY := $(abspath $(VENV))/bin/python
 NATIVE_SOURCES := setup.py $(wildcard unlimitedws/engine/*.pyx unlimitedws/engine/*.pxd unlimitedws/engine/*.h unlimitedws/bench/*.pyx unlimitedws/bench/*.pxd)
@@ -71,6 +71,9 @@ fuzz: $(VENV)/.test $(VENV)/.native  ## the coverage-guided fuzzer on the codec,
 
 bench: $(VENV)/.test $(VENV)/.native  ## the figures of docs/performance.md, on this machine
 	PYTHON=$(PY) tests/bench/run $(ARGS)
+
+bench-load: $(VENV)/.test $(VENV)/.native  ## whether `unlimitedws bench` is ever the bottleneck: its CPU beside that of the server
+	$(PY) -m tests.bench.load $(ARGS)
 
 bench-door: $(VENV)/.test $(VENV)/.native  ## the figures of the front door: hooks, slow hooks, a siege
 	$(PY) -m tests.bench.door $(ARGS)

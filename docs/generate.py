@@ -69,7 +69,7 @@ BENCH = """# unlimitedws bench
     unlimitedws bench URL [URL ...] [--mode MODE] [--option VALUE ...]
     unlimitedws bench --compare A.json B.json [--plot FILE]
 
-Loads the WebSocket server at `ws://host:port/path?query`; several URLs are several ports of it, and get the same requests.
+Loads the WebSocket server at `ws://host:port/path?query`, or `wss://`; several URLs are several ports of it, and get the same requests.
 [How to use it](../how-to/load-test-a-server.md). The unit is the end of a name, as in [settings](settings.md).
 
 Exit status: 0 when nothing went wrong; 1 when the server did something wrong, or could not be loaded; 2 when the command line is

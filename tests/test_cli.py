@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from unlimitedws import __version__, cli
+from unlimitedws.cli import OTHER_THAN_APPS
+from unlimitedws.commands import COMMANDS
 
 ENTRIES = [["-c", "import sys; from unlimitedws.cli import main; sys.exit(main())", "serve"], ["-m", "unlimitedws"]]
 ENTRIES += [["-m", "unlimitedws", "serve"], ["-m", "unlimitedws.supervisor"], ["-m", "unlimitedws.supervisor", "serve"]]
@@ -72,6 +74,14 @@ def test_the_variable_names_the_app_and_an_app_that_is_missing_ends_with_3(tmp_p
     last = done.stderr.splitlines()[-1]
     assert last.startswith("unlimitedws: no app at 'no_such_module_here:handlers'")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "serve"])
+def test_every_command_can_be_run_without_the_console_script(command: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "unlimitedws", command, "--help"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"usage: unlimitedws {command}")
+    assert command in OTHER_THAN_APPS
 
 
 @pytest.mark.parametrize("entry", [["-m", "unlimitedws"], ["-m", "unlimitedws.supervisor"], ENTRIES[0][:2]])

@@ -1,6 +1,7 @@
 """The command line's front: `unlimitedws serve module:attribute`.
 
-`python -m unlimitedws APP` and `python -m unlimitedws.supervisor APP` mean the same as `unlimitedws serve APP`.
+`python -m unlimitedws APP` and `python -m unlimitedws.supervisor APP` mean the same as `unlimitedws serve APP`, and
+`python -m unlimitedws COMMAND` as `unlimitedws COMMAND`.
 A mistake of the operator ends with one line that says what to do next, and the exit code of its error.
 """
 
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from unlimitedws import requirements
 from unlimitedws.errors import UnlimitedwsError
 
+OTHER_THAN_APPS = ("serve", "ctl", "top", "doctor", "bench", "--version")
 INTERRUPTED = 130  # what shells report for a program that SIGINT ended
 
 
@@ -36,6 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve_main() -> int:
-    """`python -m unlimitedws [serve] APP ...`: as if `unlimitedws serve APP ...` had been typed."""
+    """`python -m unlimitedws APP ...`: as if `unlimitedws serve APP ...` had been typed, unless a command comes first."""
     arguments = sys.argv[1:]
-    return main(arguments if arguments[:1] in (["serve"], ["--version"]) else ["serve", *arguments])
+    return main(arguments if arguments and arguments[0] in OTHER_THAN_APPS else ["serve", *arguments])

@@ -228,7 +228,7 @@ def bench_arguments(into: argparse.ArgumentParser) -> None:
     into.formatter_class = argparse.RawDescriptionHelpFormatter
     into.epilog = "modes:\n" + "\n".join(f"  {mode:10} {text}" for mode, text in ONE_AFTER_THE_OTHER.items())
     into.add_argument(
-        "urls", nargs="*", metavar="URL", help="ws://host:port/path; several of the same server spread the load over its ports"
+        "urls", nargs="*", metavar="URL", help="ws://host:port/path or wss://...; several of the same server spread the load over its ports"
     )
     into.add_argument("--compare", nargs=2, metavar="FILE", help="compare two runs that --json wrote, and load nothing")
     add_flags(into)

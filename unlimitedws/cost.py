@@ -24,10 +24,12 @@ TAKEOVER_BYTES = {9: 18 * 1024, 12: 32 * 1024, 15: 200 * 1024}
 BUSY_BYTES = 4096
 """The page at least that a socket is charged while something is on its way (0.9 of 4,000 sockets with an unread byte, Linux 6.18)."""
 
-WORKER_BYTES = 12 << 20
-"""An empty worker with its share of what it was forked from (11.4 MB of PSS, two workers, native engine); the app's own comes on top."""
-BASE_BYTES = 32 << 20
-"""The supervisor and the template (28 MB of PSS)."""
+WORKER_BYTES = 3 << 20
+"""What one more worker adds to all of them: 2.5 MB of PSS empty and 0.4 MB more once it has served a crowd (`make bench-empty`, from one
+worker to eight, native engine, CPython 3.11). The app's own comes on top."""
+BASE_BYTES = 39 << 20
+"""What a server would take without workers: the supervisor, the template and the libraries of all (40.3 MB of PSS in the same measures;
+14.5 of them are libraries, which other Python programs on a machine share)."""
 
 WORKER_DESCRIPTORS = 32
 """An empty worker has 16; the rest is for the app: files, clients of databases."""

@@ -26,11 +26,13 @@ from unlimitedws.handlers import Handlers
     ("arguments", "words"),
     [
         ([], "which server? unlimitedws bench ws://host:port/path"),
-        (["http://127.0.0.1/"], "is no WebSocket URL"),
+        (["http://127.0.0.1/"], "is no WebSocket URL; did you mean ws://127.0.0.1/?"),
+        (["idle", "ws://127.0.0.1/"], "'idle' is no URL; what the connections do is said by --mode idle"),
         (["ws://127.0.0.1/", "--conections", "5"], "unknown setting --conections (did you mean --connections?)"),
         (["ws://127.0.0.1/", "--rate", "fast"], "--rate: rate cannot be 'fast'; accepted: a number from 0 to"),
         (["ws://127.0.0.1/", "--plot", "x.doc"], "its name must end with one of .png"),
         (["ws://127.0.0.1/", "--pid", "999999999"], "there is no such process"),
+        (["ws://127.0.0.1/", "--plot", "/no/a.svg"], "cannot write /no/a.svg: there is no folder /no"),
         (["--compare", "/no/a.json", "/no/b.json"], "cannot read /no/a.json"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -80,7 +82,8 @@ def says(data: bytes) -> Callable[[socket.socket], None]:
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "the handshake was refused: HTTP/1.1 404 Not Found"),
         (b"HTTP/1.1 200 OK\r\n\r\nhello", "the handshake was refused: HTTP/1.1 200 OK"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "no WebSocket server: the answer is not HTTP/1.1"),
-        (b"", "no WebSocket server: the answer is not HTTP/1.1"),
+        (b"", "it ended the connection without an answer; is it a wss:// address?"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "it ended the connection without an answer; is it a wss:// address?"),
         (switching(b"another key"), "does not fit our key"),
     ],
 )
@@ -126,7 +129,7 @@ def mortal_server() -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 def test_a_server_that_dies_in_the_middle_is_told_with_what_it_did_to_whom(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
-    arguments = ["--connections", "10", "--rate", "200", "--measure-s", "100", "--json", str(file)]
+    arguments = ["--connections", "10", "--rate", "200", "--measure-s", "10000", "--json", str(file)]
     with mortal_server() as (server, url), started(url, *arguments) as process:
         comes(process, lambda: established(url) == 10, "they did not connect")
         server.kill()

@@ -47,6 +47,17 @@ def test_the_publisher_and_the_healthy_ones_have_a_place_as_well() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "each"),
+    [
+        ({}, 256), ({"processes": 2}, 128), ({"processes": 8}, 64), ({"connections": 1_000_000}, 64),
+        ({"inflight": 30, "processes": 3}, 10), ({"inflight": 2, "processes": 3}, 1),
+    ],
+)  # fmt: skip
+def test_handshakes_at_a_time_grow_with_the_processes_unless_they_are_given(options: dict[str, object], each: int) -> None:
+    assert made(**options).inflight == each
+
+
+@pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"connections": 50_000, "processes": 2}, "need 3 processes"),

@@ -135,6 +135,42 @@ def test_an_open_loop_goes_on_where_the_kernel_takes_no_more() -> None:
     assert sum(number for _, number in row.histogram("latency")[2]) == 24
 
 
+def test_a_close_that_was_said_before_the_connection_broke_is_read_all_the_same() -> None:
+    gone = threading.Event()
+
+    def refusing(peer: socket.socket) -> None:
+        upgraded(peer)
+        peer.sendall(frame(CLOSE, (1009).to_bytes(2, "big")))
+        peer.shutdown(socket.SHUT_RDWR)  # the kernel answers what comes now with a reset
+        gone.set()
+
+    size = 8 << 20
+    with raw_server(refusing) as url, swarm(url, message_bytes=size, pattern=b"x" * (size + PATTERN_EXTRA), opcode=BINARY) as (made, row):
+        made.dial(0, 1, 1)
+        turn_until(made, lambda: row.counters["opened"])
+        assert gone.wait(LIMIT_S)
+        made.flood()
+        turn_until(made, lambda: row.counters["lost"] and not row.counters["closing"])
+    assert row.closes == {1009: 1}
+
+
+def test_an_open_loop_that_is_late_sends_together_what_has_become_due_for_one_connection() -> None:
+    def counting(peer: socket.socket) -> None:
+        upgraded(peer)
+        for opcode, _, payload in frames(peer):
+            peer.sendall(frame(opcode, payload))
+
+    with raw_server(counting) as url, swarm(url, 2) as (made, row):
+        made.dial(0, 2, 2)
+        turn_until(made, lambda: row.counters["up"] == 2)
+        made.time(0, 1 << 62)
+        made.pace(0, time.monotonic_ns() - 2_000_000_000, 1000.0, 100, 1, 1)
+        turn_until(made, lambda: row.counters["answered"] == 100)
+        least, _, counts = row.histogram("late")
+    assert sum(number for _, number in counts) == 2  # one for each connection
+    assert least >= 1_900_000_000
+
+
 def test_what_is_given_up_counts_with_the_time_that_it_was_waited_for() -> None:
     def silent(peer: socket.socket) -> None:
         upgraded(peer)

@@ -1,35 +1,10 @@
-"""A report for people: who was the limit, which loop it was, what went wrong."""
+"""A report for people: which loop it was, what went wrong."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
-import pytest
-
-from unlimitedws.bench.report import limit
-from unlimitedws.bench.run import Window
-from unlimitedws.bench.table import LIMITS, table
-
-
-def window(load: float, server: float | None, machine: float = 0.5) -> Window:
-    return Window(1.0, Counter(), {1: load, 2: 0.1}, None if server is None else {3: server, 4: 0.0}, machine)
-
-
-@pytest.mark.parametrize(
-    ("seen", "name"),
-    [
-        (window(0.95, 0.99), "server"),
-        (window(0.97, 0.5), "load"),
-        (window(0.97, None), "load"),
-        (window(0.5, None), "unknown"),
-        (window(0.3, 0.3), "rate"),
-        (window(0.5, 0.5, machine=10_000), "machine"),
-    ],
-)
-def test_the_limit_is_whoever_used_a_core_up(seen: Window, name: str) -> None:
-    assert limit(seen) == name
-    assert name in LIMITS
+from unlimitedws.bench.table import table
 
 
 def report(**given: Any) -> dict[str, Any]:
@@ -46,10 +21,6 @@ def report(**given: Any) -> dict[str, Any]:
 def test_a_closed_loop_is_called_one() -> None:
     assert "CLOSED LOOP" in table(report(loop="closed"))
     assert "CLOSED" not in table(report())
-
-
-def test_it_says_that_the_load_generator_was_the_limit() -> None:
-    assert "the load generator was the limit" in table(report())
 
 
 def test_errors_come_with_their_causes() -> None:

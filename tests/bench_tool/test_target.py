@@ -18,6 +18,7 @@ from unlimitedws.errors import BenchError
         ("ws://127.0.0.1/a/b?c=d&e", "127.0.0.1", "/a/b?c=d&e", ("127.0.0.1", 80)),
         ("ws://127.0.0.1:1?x", "127.0.0.1:1", "/?x", ("127.0.0.1", 1)),
         ("ws://[::1]:9/", "[::1]:9", "/", ("::1", 9, 0, 0)),
+        ("wss://127.0.0.1/", "127.0.0.1", "/", ("127.0.0.1", 443)),
     ],
 )
 def test_a_url_is_taken_apart(url: str, host: str, path: str, address: tuple[object, ...]) -> None:
@@ -29,11 +30,12 @@ def test_a_url_is_taken_apart(url: str, host: str, path: str, address: tuple[obj
     ("url", "words"),
     [
         ("127.0.0.1:8000", "is no WebSocket URL; it looks like ws://host:port/path"),
-        ("http://127.0.0.1/", "is no WebSocket URL"),
+        ("http://127.0.0.1/a?b", "is no WebSocket URL; did you mean ws://127.0.0.1/a?b?"),
+        ("https://127.0.0.1/", "did you mean wss://127.0.0.1/?"),
+        ("ws+unix:/run/app.sock", "a Unix socket cannot be loaded"),
         ("ws:///path", "is no WebSocket URL"),
         ("ws://127.0.0.1:x/", "is no URL"),
         ("ws://127.0.0.1:99999/", "is no URL"),
-        ("wss://127.0.0.1/", "speaks no TLS"),
         ("ws://127.0.0.1/#here", "has no fragment"),
         ("ws://me:secret@127.0.0.1/", "--header 'Authorization"),
         ("ws://127.0.0.1/\u00e9", "escape"),

@@ -96,8 +96,6 @@ def load(running: Running, options: argparse.Namespace, file: Path) -> dict[str,
     flags = [part for name, value in given.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     ramp_s = max(300, options.connections / 2000)
     command = [*BENCH, f"ws://127.0.0.1:{running.port}/", "--mode", "idle", "--pid", str(running.pid), "--json", str(file)]
-    # A hundred busy processes on two cores take a while to answer: with few handshakes under way all of them would wait.
-    flags += ["--inflight", str(max(256, options.connections // 300))]
     subprocess.run([*command, *flags, "--ramp-timeout-s", str(ramp_s), "--timeout-s", "60"])
     return json.loads(file.read_text()) if file.exists() else None
 

@@ -14,12 +14,12 @@ from unlimitedws.bench.target import parse
 from unlimitedws.commands import parser
 
 PAGE = (DOCS / "how-to/load-test-a-server.md").read_text()
-COMMANDS = [command for command in re.findall(r"unlimitedws bench[^`\n]*", PAGE) if "ws:" in command or "URL" in command or "--" in command]
+COMMANDS = [command for command in re.findall(r"unlimitedws bench[^`\n]*", PAGE) if "://" in command or "URL" in command or "--" in command]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_is_accepted(command: str) -> None:
-    words = shlex.split(command.replace("PID", "1").replace("$!", "1"))
+    words = shlex.split(command.replace("PID", "1").replace("$!", "1"), comments=True)
     given, unknown = parser().parse_known_args(words[1:])
     assert unknown == []
     declared.parse(vars(given))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.doctor.conftest import Judge
+from unlimitedws import cost
 from unlimitedws.doctor.capacity import Bound, amount
 from unlimitedws.doctor.verdict import Verdict
 
@@ -33,9 +34,10 @@ def test_settings_that_let_in_fewer_end_it(judge: Judge) -> None:
 def test_the_tightest_cgroup_counts_whichever_it_is(judge: Judge) -> None:
     memory = bound(judge("kubernetes_v2"), "memory")
     assert "kubepods.slice/pod1/memory.max" in memory.why
-    assert memory.connections == (int((1 << 30) * 0.95) - (200 << 20) - (56 << 20)) // (4096 + 48)
+    fixed = cost.BASE_BYTES + 2 * cost.WORKER_BYTES
+    assert memory.connections == (int((1 << 30) * 0.95) - (200 << 20) - fixed) // (4096 + 48)
     without = bound(judge("kubernetes_v2", shed_memory=0.0), "memory")
-    assert without.connections == ((1 << 30) - (200 << 20) - (56 << 20)) // (4096 + 48)
+    assert without.connections == ((1 << 30) - (200 << 20) - fixed) // (4096 + 48)
 
 
 def test_a_firewall_counts_where_it_tracks_and_in_a_container_the_hosts_may(judge: Judge) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.doctor.conftest import Judge, judged
 from tests.doctor.trees import GIB, TREES, applied, plain
+from unlimitedws import cost
 from unlimitedws.config import Config
 from unlimitedws.doctor.changes import LIFTS
 from unlimitedws.doctor.fields import BOUNDS
@@ -100,5 +101,5 @@ def test_a_machine_of_the_manual_holds_a_million_after_the_lines(tmp_path: Path)
 def test_memory_ends_it_where_there_is_little(tmp_path: Path) -> None:
     root = plain(tmp_path, memory=GIB)
     verdict = judged(root, Config())
-    left = 768 * (1 << 20) - int(GIB * 0.05) - (32 + 2 * 12) * (1 << 20)
+    left = 768 * (1 << 20) - int(GIB * 0.05) - cost.BASE_BYTES - 2 * cost.WORKER_BYTES
     assert (verdict.bound.name, verdict.held) == ("memory", left // (4096 + 48))

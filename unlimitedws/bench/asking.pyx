@@ -11,16 +11,18 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from unlimitedws.bench.board cimport record
-from unlimitedws.bench.peers cimport OPEN
+from unlimitedws.bench.peers cimport OPEN, QUEUED
 from unlimitedws.engine.codec cimport MAX_HEAD
+from unlimitedws.engine.kernel cimport clock_ns
 
 cdef enum:
-    BURST = 256                     # due ones before the loop looks at its sockets again
+    BURST = 256                     # of those who send before the loop looks at its sockets again
 
 
-cdef class Asking(Peers):
+cdef class Asking(Sealing):
     def __dealloc__(self):
         free(self.times)
+        free(self.queue)
 
     cdef const uint8_t* payload(self, Peer* peer, uint32_t number) noexcept nogil:
         """Message `number` of this peer."""
@@ -50,50 +52,71 @@ cdef class Asking(Peers):
         return True
 
     cdef void pace_some(self) noexcept nogil:
+        """Sends what is due. What has become due for one peer meanwhile goes out together: a load that is late catches up so."""
         cdef int burst
-        cdef int64_t due
         cdef Peer* peer
+        self.fall_due()
         for burst in range(BURST):
-            if self.pace_number >= self.pace_end:
-                self.pacing = False
-                return
-            due = self.pace_start + <int64_t>(<double>self.pace_number * self.pace_gap)
-            if due > self.now:
-                self.wake(due)
-                return
-            peer = self.next_due()
+            if not self.queue_size:
+                break
+            peer = &self.peers[self.queue[self.queue_at]]
+            self.queue_at = self.queue_at + 1 if self.queue_at + 1 < self.size else 0
+            self.queue_size -= 1
+            peer.flags &= ~QUEUED
             if peer.state == OPEN:
-                self.send_due(peer)
-        self.wake(self.now)
+                self.send_late(peer)
+        if self.queue_size:
+            self.wake(self.now)
+        elif self.pace_number < self.pace_end:
+            self.wake(self.next_due_at())
+        else:
+            self.pacing = False
 
-    cdef Peer* next_due(self) noexcept nogil:
-        """Whose turn it is: one more message of his is due."""
-        cdef Peer* peer = &self.peers[self.pace_first + <int>(self.pace_number * self.stride % <uint64_t>self.pace_size)]
+    cdef void send_late(self, Peer* peer) noexcept nogil:
+        """Sends what is due, and counts how late this program is with it: not where it is the kernel that takes no more."""
+        cdef int64_t due
+        if peer.out == NULL:
+            due = self.due_at(peer, peer.asked)
+            if self.measure_from <= due < self.measure_to:
+                record(&self.sheet.late, clock_ns() - due)
+        self.send_due(peer)
+
+    cdef int64_t next_due_at(self) noexcept nogil:
+        return self.pace_start + <int64_t>(<double>self.pace_number * self.pace_gap)
+
+    cdef void fall_due(self) noexcept nogil:
+        """Takes note of everything that is due by now."""
+        while self.pacing and self.pace_number < self.pace_end and self.next_due_at() <= self.now:
+            self.next_due()
+
+    cdef void next_due(self) noexcept nogil:
+        """One more message is due of him whose turn it is."""
+        cdef int number = self.pace_first + self.pace_at
+        cdef Peer* peer = &self.peers[number]
+        self.pace_at += self.stride
+        if self.pace_at >= self.pace_size:
+            self.pace_at -= self.pace_size
         self.pace_number += 1
         self.count.due += 1
         peer.due += 1
         if peer.state != OPEN:  # lost meanwhile: an answer that will not come
             peer.answered = peer.asked = peer.due
             self.count.unanswered += 1
-        return peer
+        elif not peer.flags & QUEUED:
+            peer.flags |= QUEUED
+            self.queue[(self.queue_at + self.queue_size) % self.size] = number
+            self.queue_size += 1
 
-    cdef void fall_due(self) noexcept nogil:
-        """What this process was too late for as well."""
-        while (self.pacing and self.pace_number < self.pace_end
-               and self.pace_start + <int64_t>(<double>self.pace_number * self.pace_gap) <= self.now):
-            self.next_due()
-
-    cdef int64_t paced_due(self, Peer* peer) noexcept nogil:
-        """When the message was due whose answer comes next."""
-        cdef uint64_t rank = <uint64_t>(peer - self.peers - self.pace_first) * self.inverse % <uint64_t>self.pace_size
-        return self.pace_start + <int64_t>((<double>peer.answered * self.pace_size + rank) * self.pace_gap)
+    cdef int64_t due_at(self, Peer* peer, uint32_t number) noexcept nogil:
+        """When this message of the peer was due, in the open loop."""
+        return self.pace_start + <int64_t>((<double>number * self.pace_size + peer.rank) * self.pace_gap)
 
     cdef void abandon(self, Peer* peer) noexcept nogil:
         """Its messages will not be answered any more. In an open loop each of them has waited until now, at least."""
         while peer.answered != peer.due:
             self.count.unanswered += 1
             if self.paced:
-                self.take_latency(self.paced_due(peer))
+                self.take_latency(self.due_at(peer, peer.answered))
             peer.answered += 1
         peer.asked = peer.due
 
@@ -108,7 +131,7 @@ cdef class Asking(Peers):
         else:
             self.count.answered += 1
         if self.paced:
-            self.take_latency(self.paced_due(peer))
+            self.take_latency(self.due_at(peer, peer.answered))
         else:
             self.take_latency(self.times[(peer - self.peers) * self.pipeline + peer.answered % <uint32_t>self.pipeline])
         peer.answered += 1
@@ -116,6 +139,7 @@ cdef class Asking(Peers):
     cdef void take_latency(self, int64_t since) noexcept nogil:
         """In an open loop the messages count that were due in the measured time, in a closed one those that were answered in it."""
         cdef int64_t when = since if self.paced else self.now
+        self.usual_ns += (self.now - since - self.usual_ns) >> 6
         if self.measure_from <= when < self.measure_to:
             self.count.measured += 1
             record(&self.sheet.latency, self.now - since)

@@ -49,7 +49,9 @@ cdef struct Counters:
     uint64_t cut            # slow or half-open, and ended by the server
     uint64_t eof            # ended without a Close frame
     uint64_t timeouts       # a handshake or an answer to Close that took too long
+    uint64_t hung_up        # ended by the server before it answered the handshake
     uint64_t not_websocket  # answered, but by no (right) upgrade
+    uint64_t tls_errors
     uint64_t first_ns       # CLOCK_MONOTONIC: the first attempt, the last success
     uint64_t last_ns
     # messages
@@ -83,6 +85,7 @@ cdef struct Sheet:
     uint64_t errnos[CALLS][ERRNOS]
     Histogram connect       # from when it was due to the end of the handshake
     Histogram latency
+    Histogram late          # open loop: from when a message was due to its sending
     Histogram kept          # how long slow and half-open ones were held
 
 

@@ -33,7 +33,7 @@ class Row:
         """System call to errno to number."""
 
     def histogram(self, name: str) -> tuple[int, int, list[tuple[int, int]]]:
-        """(least, most, [(ns, number)]) of `connect`, `latency` or `kept`, where ns is the least value of its HDR bucket."""
+        """(least, most, [(ns, number)]) of `connect`, `latency`, `late` or `kept`, where ns is the least value of its HDR bucket."""
 
     def forget(self, name: str) -> None:
         """Empties a histogram."""

@@ -54,6 +54,8 @@ cdef class Row:
             return &self.sheet.connect
         if name == "latency":
             return &self.sheet.latency
+        if name == "late":
+            return &self.sheet.late
         if name == "kept":
             return &self.sheet.kept
         raise KeyError(name)

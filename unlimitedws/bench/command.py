@@ -26,6 +26,8 @@ def run(given: argparse.Namespace) -> int:
         return compare(*given.compare, plot=getattr(given, "plot", ""))
     if not given.urls:
         raise ConfigError("which server? unlimitedws bench ws://host:port/path, or --compare A.json B.json")
+    if mode := next((word for word in given.urls if word in declared.MODES), ""):
+        raise ConfigError(f"{mode!r} is no URL; what the connections do is said by --mode {mode}")
     options = declared.parse(vars(given))
     report = measure(options, given.urls)
     from unlimitedws.bench.table import table
@@ -37,7 +39,7 @@ def run(given: argparse.Namespace) -> int:
 
 def measure(options: Options, urls: list[str]) -> Report:
     """One run against the servers of these URLs, all of which get the same requests. Raises BenchError."""
-    from unlimitedws.bench import latency, plan, plot, report, target
+    from unlimitedws.bench import latency, plan, plot, report, secure, target
     from unlimitedws.bench.crew import Crew
     from unlimitedws.bench.modes import MODES
     from unlimitedws.bench.progress import Progress
@@ -47,16 +49,21 @@ def measure(options: Options, urls: list[str]) -> Report:
 
     if options.plot:
         plot.check(options.plot)
+    for file in filter(None, (options.json, options.plot)):
+        check_folder(file)
     latency.histogram()  # before anything is loaded: is the library there?
-    targets = [target.parse(url) for url in urls]
+    targets = target.parse_all(urls)
+    if not targets[0].is_secure and (options.cafile or options.insecure):
+        raise ConfigError(f"--{'cafile' if options.cafile else 'insecure'} does nothing for {urls[0]}; it is for wss:// servers")
+    context = secure.context(options) if targets[0].is_secure else None
     words = target.words(targets[0], options.header, options.subprotocol)
     planned = plan.make(options, targets)
     server = Server(options.pid) if options.pid else None
     for each in targets:
-        scout(each, target.words(each, options.header, options.subprotocol), options.timeout_s)
+        scout(each, target.words(each, options.header, options.subprotocol), options.timeout_s, context)
     if planned.cpus:
         os.sched_setaffinity(0, planned.cpus)  # the load processes inherit it
-    with Crew(options, planned, targets, words) as crew:
+    with Crew(options, planned, targets, words, context) as crew:
         made = Run(options, crew, Progress(quiet=options.quiet), server)
         made.execute(MODES[options.mode])
         return report.make(made)
@@ -81,6 +88,15 @@ def keep(report: Report, options: Options) -> None:
         from unlimitedws.bench import plot
 
         plot.draw({report["mode"]: report}, options.plot)
+
+
+def check_folder(file: str) -> None:
+    """Raises BenchError where a file cannot be written: before a run that takes long, not after it."""
+    folder = Path(file).absolute().parent
+    if not folder.is_dir():
+        raise BenchError(f"cannot write {file}: there is no folder {folder}")
+    if not os.access(folder, os.W_OK):
+        raise BenchError(f"cannot write {file}: the folder {folder} may not be written to")
 
 
 def write(file: str, text: str) -> None:

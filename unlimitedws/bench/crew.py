@@ -9,8 +9,10 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from math import gcd
+from ssl import SSLContext
 from typing import Any
 
+from unlimitedws.bench import secure
 from unlimitedws.bench.board import ROW_BYTES, Row
 from unlimitedws.bench.latency import Latency
 from unlimitedws.bench.options import Options
@@ -32,11 +34,12 @@ class Crew:
 
     Each process has its share of the special connections (slow, half-open) first, then of the plain ones."""
 
-    def __init__(self, options: Options, plan: Plan, targets: Sequence[Target], words: Words) -> None:
+    def __init__(self, options: Options, plan: Plan, targets: Sequence[Target], words: Words, context: SSLContext | None = None) -> None:
         self.options, self.plan, self.targets, self.words = options, plan, targets, words
         self.board = mmap.mmap(-1, ROW_BYTES * len(plan.shares))
         self.rows = [Row(self.board, i) for i in range(len(plan.shares))]
         self.pattern = pattern(self.message_bytes + PATTERN_EXTRA)
+        self.make_tls = secure.maker(context, targets[0])
         self.special = self.split_special()
         self.processes: list[Process] = []
 
@@ -110,6 +113,7 @@ class Crew:
             publishes=broadcasts and i == len(self.rows) - 1,
             subscribers=self.receivers,
             local=all(target.is_loopback for target in self.targets),
+            make_tls=self.make_tls,
         )
 
     # ---- orders
@@ -128,7 +132,6 @@ class Crew:
     def dial(self, part: str = "all", *, rate: float = 0.0, **how: bool) -> None:
         """Connects all, or the special or plain ones. rate: a second, of all processes."""
         start_ns, number = self.soon(), len(self.processes)
-        inflight = max(1, self.options.inflight // number)
         for i, process in enumerate(self.processes):
             first, end = {
                 "all": (0, self.plan.shares[i]),
@@ -137,7 +140,14 @@ class Crew:
             }[part]
             gap = 1e9 * number / rate if rate else 0.0
             self.tell(
-                process, "dial", first=first, end=end, inflight=inflight, start_ns=start_ns + int(gap * i / number), gap_ns=gap, **how
+                process,
+                "dial",
+                first=first,
+                end=end,
+                inflight=self.plan.inflight,
+                start_ns=start_ns + int(gap * i / number),
+                gap_ns=gap,
+                **how,
             )
 
     def pace(self, number: int, start_ns: int, end_ns: int, *, spread: bool = False) -> None:

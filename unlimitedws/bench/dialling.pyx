@@ -112,8 +112,7 @@ cdef class Dialling(Holding):
             self.note(CONNECT)
             self.ended(peer)
             return
-        # Over loopback it is up by now: one event and one change of what is watched are saved.
-        if not self.says_half(peer) and not self.ask_to_upgrade(peer):
+        if not self.is_secure and not self.says_half(peer) and not self.ask_to_upgrade(peer):
             return
         self.watch(peer, EPOLL_CTL_ADD)
 
@@ -139,14 +138,19 @@ cdef class Dialling(Holding):
             self.note_errno(CONNECT, error)
             self.ended(peer)
             return
+        if self.is_secure and not (self.is_special(peer) and self.manner == TCP):
+            peer.state = UPGRADING
+            self.begin_tls(peer)
+        else:
+            self.greet(peer)
+
+    cdef bint greet(self, Peer* peer) noexcept nogil:
         if self.says_half(peer):
             record(&self.sheet.connect, self.now - peer.since_ns)
             self.hold(peer)
-            if self.manner == REQUEST:
-                self.put(peer, self.request[peer.key], self.request_size[peer.key] // 2)
-            return
+            return self.manner != REQUEST or self.put(peer, self.request[peer.key], self.request_size[peer.key] // 2)
         peer.state = UPGRADING
-        self.put(peer, self.request[peer.key], self.request_size[peer.key])
+        return self.put(peer, self.request[peer.key], self.request_size[peer.key])
 
     cdef uint8_t* upgrade(self, Peer* peer, uint8_t* at, size_t n) noexcept nogil:
         """Goes on with the response. What follows it; NULL: nothing does, or the connection is gone."""
@@ -251,6 +255,8 @@ cdef class Dialling(Holding):
         elif peer.state == OPEN:
             self.count.up -= 1
             self.abandon(peer)
+        if self.is_secure:
+            self.forget_tls(peer)
         free(peer.message)
         free(peer.control)
         free(peer.out)

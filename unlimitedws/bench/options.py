@@ -84,10 +84,15 @@ class Options:
     connect_rate: float = option(
         0.0, "connecting", "connections a second while they come up", maximum=1e7, zero="as fast as they are accepted"
     )
-    inflight: int = option(256, "connecting", "handshakes at a time, of all processes", minimum=1)
+    inflight: int = option(0, "connecting", "handshakes at a time, of all processes", zero="64 for each load process, and 256 at least")
     abrupt: bool = option(False, "connecting", "connections end by a reset, without closing handshakes")
     header: tuple[str, ...] = option((), "connecting", "'Name: value' for every upgrade request; may be given again", metavar="HEADER")
     subprotocol: tuple[str, ...] = option((), "connecting", "a subprotocol to offer; may be given again", metavar="NAME")
+
+    cafile: str = option(
+        "", "connecting", "wss: trust the authorities in this file (PEM)", zero="those that this system trusts", metavar="FILE"
+    )
+    insecure: bool = option(False, "connecting", "wss: take any certificate")
 
     sample: int = option(1000, "idle", "messages or Pings, each to another connection, while all are held", zero="none", modes=("idle",))
     subscribe: str = option(
@@ -95,13 +100,13 @@ class Options:
     )
     read_bytes_per_s: int = option(0, "slow", "what a slow reader reads", zero="nothing, ever", modes=("slow",))
     stuff_bytes: int = option(4 * MIB, "slow", "the most that a slow reader sends", minimum=1, modes=("slow",))
-    stage: str = option(
-        "request", "half-open", "where they stop: tcp (connected), request (half of it sent), silent (open, but neither read nor answer)",
-        choices=("tcp", "request", "silent"), modes=("half-open",))  # fmt: skip
     healthy: int = option(16, "slow", "connections beside them that are timed (half-open as well)", minimum=1, modes=("slow", "half-open"))
     healthy_rate: float = option(
         200.0, "slow", "messages a second of theirs, in all (half-open as well)", minimum=0.1, maximum=1e7, modes=("slow", "half-open")
     )
+    stage: str = option(
+        "request", "half-open", "where they stop: tcp (connected), request (half of it sent), silent (open, but neither read nor answer)",
+        choices=("tcp", "request", "silent"), modes=("half-open",))  # fmt: skip
     spread_s: float = option(
         0.0, "reconnect", "time over which the clients spread their first attempts to come back", maximum=3600, modes=("reconnect",)
     )
@@ -158,7 +163,7 @@ def accepted(name: str) -> str:
     if its.choices:
         return ", ".join(its.choices)
     kind = {int: "a whole number", float: "a number"}.get(KINDS[name])
-    return f"{kind} from {its.minimum:g} to {its.maximum:g}" if kind else "text"
+    return f"{kind} from {its.minimum:g} to {its.maximum:.12g}" if kind else "text"
 
 
 # ---- the command line
@@ -181,7 +186,7 @@ def help_of(name: str) -> str:
     its, default = about()[name], DEFAULTS[name]
     zero = f"; {'0' if isinstance(default, int | float) else 'without'}: {its.zero}" if its.zero else ""
     shown = (
-        f" (default: {default:g})"
+        f" (default: {default if isinstance(default, int) else f'{default:g}'})"
         if isinstance(default, int | float) and not isinstance(default, bool) and (default or not its.zero)
         else ""
     )

@@ -19,6 +19,8 @@ cdef enum:
     REACHED = 2     # by a publication
     WRONG = 4       # the message that is coming in
     LOST = 8        # the server said Close first
+    QUEUED = 16     # it has messages to send
+    DEAF = 32       # it takes nothing any more; what it has said may say why
 
 cdef enum Manner:   # of the special ones: the first `special` of the swarm
     PLAIN           # there are none
@@ -45,6 +47,7 @@ cdef struct Peer:
     uint32_t due            # messages it is to send; wraps
     uint32_t asked          # ... has sent
     uint32_t answered
+    uint32_t rank           # its place in the order in which messages fall due
     uint16_t attempts       # that failed since it was open
     int64_t since_ns        # when it was to be dialled, was held; a NEW one: not before
     uint64_t frame_left
@@ -77,6 +80,7 @@ cdef class Peers:
     cdef uint64_t random(self) noexcept nogil
     cdef void watch(self, Peer* peer, int operation) noexcept nogil
     cdef bint put(self, Peer* peer, const uint8_t* data, size_t size) noexcept nogil
+    cdef void deaf(self, Peer* peer) noexcept nogil
     cdef bint flush(self, Peer* peer) noexcept nogil
     cdef size_t pack(self, uint8_t* to, int opcode, const uint8_t* payload, size_t size) noexcept nogil
     cdef bint put_frame(self, Peer* peer, int opcode, const uint8_t* payload, size_t size) noexcept nogil

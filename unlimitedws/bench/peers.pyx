@@ -68,13 +68,14 @@ cdef class Peers:
         """Sends, and keeps what the kernel does not take. False: the connection is gone."""
         cdef ssize_t n = 0
         cdef uint8_t* room
+        if peer.flags & DEAF:
+            return True
         if peer.out == NULL:
             n = send(peer.fd, data, size, MSG_NOSIGNAL)
             if n < 0:
                 if errno != EAGAIN and errno != EINTR:
-                    self.note(SEND)
-                    self.ended(peer)
-                    return False
+                    self.deaf(peer)
+                    return True
                 n = 0
             self.count.bytes_out += n
             if <size_t>n == size:
@@ -92,15 +93,23 @@ cdef class Peers:
         peer.out_size += <uint32_t>size
         return True
 
+    cdef void deaf(self, Peer* peer) noexcept nogil:
+        """It takes nothing any more. Its Close may lie there unread: what is left is read, and then the connection ends."""
+        self.note(SEND)
+        peer.flags |= DEAF
+        free(peer.out)
+        peer.out = NULL
+        peer.out_at = peer.out_size = 0
+        self.watch(peer, EPOLL_CTL_MOD)
+
     cdef bint flush(self, Peer* peer) noexcept nogil:
         """Goes on with what the kernel did not take, then with what is due. False: the connection is gone."""
         cdef ssize_t n = send(peer.fd, peer.out + peer.out_at, peer.out_size, MSG_NOSIGNAL)
         if n < 0:
             if errno == EAGAIN or errno == EINTR:
                 return True
-            self.note(SEND)
-            self.ended(peer)
-            return False
+            self.deaf(peer)
+            return True
         self.count.bytes_out += n
         peer.out_at += <uint32_t>n
         peer.out_size -= <uint32_t>n

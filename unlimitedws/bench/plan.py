@@ -23,6 +23,11 @@ FULLNESS = 0.15
 """The part of a port range that is used from one source address to one port of the server. The kernel finds a free port by trying:
 with 48 addresses for a million connections (0.7) it slows to a crawl, with 240 (0.15) it is not to be noticed."""
 
+LEAST_INFLIGHT = 256
+INFLIGHT_EACH = 64
+"""Handshakes at a time of one process. Where processes are many more than CPUs each has its turn now and then, and gets no further in it
+than its handshakes under way allow: with 5 of them (256 shared out among 51) a million connections would mostly wait for turns."""
+
 FIRST_SOURCE = IPv4Address("127.0.0.2")
 MOST_SOURCES = 65_000
 PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -30,11 +35,14 @@ PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """shares: connections of each process.  sources: packed addresses to connect from; none: whichever the kernel takes."""
+    """shares: connections of each process.  sources: packed addresses to connect from; none: whichever the kernel takes.
+
+    inflight: handshakes at a time of each process."""
 
     shares: list[int]
     sources: list[bytes]
     cpus: frozenset[int]
+    inflight: int = LEAST_INFLIGHT
 
     @property
     def first_numbers(self) -> list[int]:
@@ -55,7 +63,13 @@ def make(options: Options, targets: Sequence[Target], files: int | None = None) 
             f"{total} connections need {least} processes of {room} each (the hard limit of open files); --processes is {processes}"
         )
     shares = [total // processes + (i < total % processes) for i in range(processes)]
-    return Plan([share for share in shares if share], choose_sources(options, targets, total), parse_cpus(options.cpus))
+    shares = [share for share in shares if share]
+    sources, cpus = choose_sources(options, targets, total), parse_cpus(options.cpus)
+    return Plan(shares, sources, cpus, inflight_each(options.inflight, len(shares)))
+
+
+def inflight_each(given: int, processes: int) -> int:
+    return max(1, (given or max(LEAST_INFLIGHT, INFLIGHT_EACH * processes)) // processes)
 
 
 def hard_limit() -> int:

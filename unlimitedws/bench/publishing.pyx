@@ -9,6 +9,7 @@ from libc.string cimport memcmp, memcpy
 from unlimitedws.bench.board cimport record
 from unlimitedws.bench.peers cimport OPEN, REACHED
 from unlimitedws.engine.codec cimport pack_head
+from unlimitedws.engine.kernel cimport clock_ns
 
 
 cdef extern from "bytes.h" nogil:
@@ -52,6 +53,8 @@ cdef class Publishing(Dialling):
                 return
             self.publish_number += 1
             self.count.published += 1
+            if self.publish_gap > 0 and self.measure_from <= due < self.measure_to:
+                record(&self.sheet.late, clock_ns() - due)
             self.send_publication(due, self.publish_number)
         self.wake(self.now)
 

@@ -6,7 +6,6 @@ from unlimitedws.bench.peers cimport Peer
 from unlimitedws.bench.publishing cimport Publishing
 
 cdef class Reading(Publishing):
-    cdef bint take(self, Peer* peer, uint8_t* at, size_t n) noexcept nogil
     cdef bint frames(self, Peer* peer, uint8_t* at, uint8_t* end) noexcept nogil
     cdef size_t take_head(self, Peer* peer, uint8_t* at, uint8_t* end) noexcept nogil
     cdef bint may_follow(self, Peer* peer, int opcode) noexcept nogil

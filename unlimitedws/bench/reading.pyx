@@ -24,15 +24,16 @@ cdef class Reading(Publishing):
             self.ended(peer)
             return -1
         if n == 0:
-            if not peer.flags & CLOSE_SEEN:
+            if peer.state == UPGRADING:
+                self.count.hung_up += 1
+            elif not peer.flags & CLOSE_SEEN:
                 self.count.eof += 1
             self.ended(peer)
             return -1
         self.count.bytes_in += n
-        return n if self.take(peer, buffer, n) else -1
+        return n if (self.open_tls(peer, buffer, n) if self.is_secure else self.take(peer, buffer, n)) else -1
 
     cdef bint take(self, Peer* peer, uint8_t* at, size_t n) noexcept nogil:
-        """What came, by what is expected. False: the connection is gone."""
         cdef uint8_t* end = at + n
         if peer.state == UPGRADING:
             at = self.upgrade(peer, at, n)

@@ -9,12 +9,10 @@ from dataclasses import asdict
 from typing import Any
 
 from unlimitedws.bench import options as declared
+from unlimitedws.bench.limit import is_late, limit
 from unlimitedws.bench.run import Reading, Run, Window
 
 FORMAT = 1
-BUSY = 0.9
-"""A process that uses this part of a core waits for nothing but its core."""
-
 Report = dict[str, Any]
 
 
@@ -161,18 +159,11 @@ def load(run: Run) -> dict[str, Any]:
         "busiest_core": round(max(cores), 3) if cores else None,
         "machine_cores": round(window.machine_cores, 3) if window else None,
         "seconds": round(window.seconds, 3) if window else None,
-        "limit": limit(window) if window else None,
+        "waited_cores": round(max(window.load_waits.values(), default=0.0), 3) if window else None,
+        "limit": limit(window, len(run.crew.plan.cpus), is_punctual=is_punctual(run)) if window else None,
     }
 
 
-def limit(window: Window) -> str:
-    """What kept the load from being more: `load`, `server`, `machine`, `rate` (or the way between them) or `unknown`."""
-    load = max(window.load_cores.values(), default=0.0)
-    if window.server_cores is None:
-        return "load" if load >= BUSY else "unknown"
-    server = max(window.server_cores.values(), default=0.0)
-    if server >= BUSY:
-        return "server"
-    if load >= BUSY:
-        return "load"
-    return "machine" if window.machine_cores >= BUSY * (os.cpu_count() or 1) else "rate"
+def is_punctual(run: Run) -> bool:
+    late = run.latencies["late"]
+    return late.number > 0 and not is_late(late.at_us(99.0), run.latencies["latency"].at_us(99.0))

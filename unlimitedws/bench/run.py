@@ -41,13 +41,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A time that was measured: how long, the growth of all counters, the cores that each process and the whole machine used."""
+    """A time that was measured: how long, the growth of all counters, the cores that each process and the whole machine used.
+
+    load_waits, server_waits: cores that each process waited for while others used them."""
 
     seconds: float
     counters: Counter[str]
     load_cores: dict[int, float]
     server_cores: dict[int, float] | None
     machine_cores: float
+    load_waits: dict[int, float] = field(default_factory=dict)
+    server_waits: dict[int, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -83,6 +87,7 @@ class Run:
         self.outlast(self.crew.are_obeyed)
         self.counters = self.crew.counters()
         self.latencies["latency"] = self.crew.latency("latency")
+        self.latencies["late"] = self.crew.latency("late")
         if self.options.mode in ("slow", "half-open"):
             self.latencies["kept"] = self.crew.latency("kept")
         self.crew.order("leave", abrupt=self.options.abrupt)
@@ -146,6 +151,7 @@ class Run:
             self.windows[name] = Window(
                 (load_now.at_ns - load.at_ns) / 1e9, counters_now, load_now.since(load),
                 server_now.since(server) if server_now and server else None, load_now.machine_since(load),
+                load_now.waits_since(load), server_now.waits_since(server) if server_now and server else {},
             )  # fmt: skip
 
     def usages(self) -> tuple[Usage, Usage | None, Counter[str]]:
@@ -219,8 +225,9 @@ class Run:
         found += [f"{number:,} x HTTP status {status}" for status, number in self.crew.statuses().items()]
         found += [f"{number:,} x Close {code}" for code, number in self.crew.closes().items()]
         words = {
-            "eof": "end of stream without a Close frame", "timeouts": f"no answer within {self.options.timeout_s:g} s",
-            "not_websocket": "no WebSocket answer", "protocol_errors": "frames against the protocol",
+            "hung_up": "ended before the handshake was answered", "eof": "end of stream without a Close frame",
+            "timeouts": f"no answer within {self.options.timeout_s:g} s", "not_websocket": "no WebSocket answer",
+            "tls_errors": "failure of TLS", "protocol_errors": "frames against the protocol",
         }  # fmt: skip
         return found + [f"{now[name]:,} x {text}" for name, text in words.items() if now[name]]
 

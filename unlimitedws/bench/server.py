@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from unlimitedws.errors import BenchError
-from unlimitedws.memory import table
+from unlimitedws.memory import lines, table
 
 PROC = Path("/proc")
 
@@ -25,16 +25,24 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU time in ns of each process, and of the whole machine, at a time in ns."""
+    """CPU time in ns of each process, and of the whole machine, at a time in ns. wait_ns: how long each has waited for a CPU."""
 
     at_ns: int
     cpu_ns: dict[int, int]
     machine_ns: int = 0
+    wait_ns: dict[int, int] = field(default_factory=dict)
 
     def since(self, before: Usage) -> dict[int, float]:
         """Cores that each process used in between: 1.0 is a whole one. A process that is new counts from its beginning."""
-        lasted = max(1, self.at_ns - before.at_ns)
-        return {pid: (ns - before.cpu_ns.get(pid, 0)) / lasted for pid, ns in self.cpu_ns.items()}
+        return self.each(self.cpu_ns, before.cpu_ns, before.at_ns)
+
+    def waits_since(self, before: Usage) -> dict[int, float]:
+        """Cores that each process could have used more, had they been free."""
+        return self.each(self.wait_ns, before.wait_ns, before.at_ns)
+
+    def each(self, now: dict[int, int], then: dict[int, int], since_ns: int) -> dict[int, float]:
+        lasted = max(1, self.at_ns - since_ns)
+        return {pid: (ns - then.get(pid, 0)) / lasted for pid, ns in now.items()}
 
     def machine_since(self, before: Usage) -> float:
         """Cores that the whole machine used in between."""
@@ -61,7 +69,8 @@ class Server:
 
 
 def usage(pids: list[int]) -> Usage:
-    return Usage(time.monotonic_ns(), {pid: ns for pid in pids if (ns := cpu_ns(pid)) is not None}, busy_ns())
+    used = {pid: ns for pid in pids if (ns := cpu_ns(pid)) is not None}
+    return Usage(time.monotonic_ns(), used, busy_ns(), {pid: wait_ns(pid) for pid in used})
 
 
 def cpu_ns(pid: int) -> int | None:
@@ -70,6 +79,12 @@ def cpu_ns(pid: int) -> int | None:
         return time.clock_gettime_ns(~pid << 3 | 2)
     except OSError:
         return None
+
+
+def wait_ns(pid: int) -> int:
+    """How long the first thread of a process has been ready to run and had no CPU; 0 where this kernel does not tell."""
+    words = lines(PROC / str(pid) / "schedstat")
+    return int(words[0].split()[1]) if words else 0
 
 
 def busy_ns() -> int:

@@ -1,6 +1,9 @@
 """Types of a load process's connections. Times are CLOCK_MONOTONIC in ns, peers are numbered from 0."""
 
+from collections.abc import Callable
+
 from unlimitedws.bench.board import Row
+from unlimitedws.bench.secure import ClientTls
 
 MOST_PIPELINE: int
 LEAST_PUBLICATION: int  # bytes
@@ -14,7 +17,8 @@ class Swarm:
     requests, accepts: upgrade requests to choose from, and the Sec-WebSocket-Accept of each.  offered: the subprotocols in them.
     targets, sources: packed socket addresses; no source: whichever the kernel takes.  control: a descriptor that ends `turn`.
     The first `special` peers are of a `manner` of their own: slow readers or half-open ones.
-    publishes: the last peer is the publisher of a broadcast to `subscribers` in all processes.  local: the way is loopback."""
+    publishes: the last peer is the publisher of a broadcast to `subscribers` in all processes.  local: the way is loopback.
+    make_tls: gives each connection its TLS."""
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Swarm:
         publishes: bool = False,
         subscribers: int = 0,
         local: bool = False,
+        make_tls: Callable[[], ClientTls] | None = None,
     ) -> None: ...
     def dial(
         self,

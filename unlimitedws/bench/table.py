@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from unlimitedws.bench import limit
 from unlimitedws.bench.report import Report
 
 ENOUGH = 1_000
 """Connections from which on the growth of memory, divided by them, says something."""
-
-LIMITS = {
-    "load": "the load generator was the limit: it used its core up, and the server did not. Give it --processes, or --cpus of its own",
-    "server": "the server was the limit: one of its processes used its core up",
-    "machine": "the machine was the limit: load, server and other programs used all its CPUs up together, in each other's way",
-    "rate": "neither was at its limit: the rate, or the number of messages in flight, was",
-    "unknown": "the load was not at its limit; of the server nothing is known without --pid",
-}
 
 
 def table(report: Report) -> str:
@@ -25,9 +18,8 @@ def table(report: Report) -> str:
     lines += [f"  {name:22} {text}" for name, text in rows(report).items() if text]
     if latencies := [*latency_rows(report)]:
         lines += ["", f"  {'microseconds':22} {''.join(f'{name:>11}' for name in ('number', *SHOWN))}", *latencies]
-    limit = report["load"]["limit"]
-    if limit:
-        lines += ["", f"  {LIMITS[limit]}"]
+    if words := limit.verdict(report):
+        lines += ["", *(f"  {line}" for line in words)]
     lines += verdict(report)
     return "\n".join(lines)
 
@@ -37,7 +29,7 @@ LOOPS = {
     "open": "open loop: sent when due, latency from then",
     "closed": "CLOSED LOOP: a slow server is asked less, its stalls hardly show in these latencies; --rate opens it",
 }
-TITLES = {"latency": "answer", "quiet": "answer, before", "kept": "held by the server"}
+TITLES = {"latency": "answer", "quiet": "answer, before", "kept": "held by the server", "late": "sent late"}
 MODE_TITLES = {"connect": "connected", "reconnect": "back again", "broadcast": "delivery"}
 
 

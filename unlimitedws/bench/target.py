@@ -11,7 +11,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from unlimitedws.errors import BenchError
 from unlimitedws.wire.handshake import GUID
@@ -32,6 +32,8 @@ class Target:
     path: str  #: with its query
     family: int
     address: tuple[str, int] | tuple[str, int, int, int]
+    name: str = ""  #: of the host, which its certificate must have
+    is_secure: bool = False
 
     @property
     def is_loopback(self) -> bool:
@@ -43,23 +45,35 @@ class Target:
 
 
 def parse(url: str) -> Target:
-    """The target of a ws:// URL. Raises BenchError for any other, and for a host that is not known."""
+    """The target of a ws:// or wss:// URL. Raises BenchError for any other, and for a host that is not known."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise BenchError(f"{url!r} is no URL: {error}") from None
-    if parts.scheme == "wss":
-        raise BenchError(f"{url}: bench speaks no TLS; give it the server's ws:// address, behind whatever ends TLS")
-    if parts.scheme != "ws" or not parts.hostname:
-        raise BenchError(f"{url!r} is no WebSocket URL; it looks like ws://host:port/path")
+    is_secure = parts.scheme in ("wss", "https")
+    if parts.scheme in ("http", "https"):
+        meant = urlunsplit(parts._replace(scheme="wss" if is_secure else "ws"))
+        raise BenchError(f"{url!r} is no WebSocket URL; did you mean {meant}?")
+    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+        raise BenchError(
+            f"{url!r} is no WebSocket URL; it looks like ws://host:port/path or wss://host/path (a Unix socket cannot be loaded)"
+        )
     if parts.fragment or parts.username is not None:
         raise BenchError(f"{url!r}: a WebSocket URL has no fragment (#), and for a name and password use --header 'Authorization: ...'")
     path = (parts.path or "/") + ("?" + parts.query if parts.query else "")
     if not re.fullmatch(r"[\x21-\x7e]+", path):
         raise BenchError(f"{url!r}: escape what is not printable ASCII in the path, as in %20")
-    family, address = resolve(parts.hostname, port or 80)
-    return Target(url, parts.netloc, path, family, address)
+    family, address = resolve(parts.hostname, port or (443 if is_secure else 80))
+    return Target(url, parts.netloc, path, family, address, parts.hostname, is_secure)
+
+
+def parse_all(urls: Sequence[str]) -> list[Target]:
+    """The targets of one run. Raises BenchError."""
+    targets = [parse(url) for url in urls]
+    if len({target.is_secure for target in targets}) > 1:
+        raise BenchError("of several URLs all begin with ws://, or all with wss://: they are ports of one server")
+    return targets
 
 
 def resolve(host: str, port: int) -> tuple[int, tuple[str, int] | tuple[str, int, int, int]]:
