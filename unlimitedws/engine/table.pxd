@@ -139,7 +139,7 @@ cdef int release_above(void* table, size_t row, int highest, int last) except -1
 
 cdef class Table:
     cdef object front, call_soon, call_soon_threadsafe
-    cdef int64_t[::1] row_view
+    cdef object row_view                # keeps `row`; were it typed, Cython would put 80 KB of code for it into every module
     cdef int64_t* row                   # this worker's row of the stats table
     cdef int64_t* handling              # counters.MESSAGE_HANDLING in it
     cdef int64_t* ring                  # the last closes in it (closes.py)
