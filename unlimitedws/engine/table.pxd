@@ -1,7 +1,7 @@
 """Connections as rows of a flat table, and what a row borrows while something is unfinished.
 
-The border of the floor below the engine: `Table` owns rows, descriptors and their memory; `Sender`
-(sender.pxd) sends; `Engine` (native.pxd) accepts, reads and closes."""
+The border of the floor below the engine: `Table` owns rows, descriptors and their memory; the classes that stand on it (native.pyx lists
+them) send, accept, read and close."""
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
