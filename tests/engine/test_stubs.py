@@ -14,7 +14,7 @@ import pytest
 import unlimitedws.engine as engine
 
 FOLDER = Path(engine.__file__).parent
-STUBBED = ("accepting", "clock", "codec", "connection", "moving", "native", "pages", "pipe", "sender", "table")
+STUBBED = ("accepting", "clock", "codec", "connection", "head", "moving", "native", "pages", "pipe", "sender", "table")
 
 if engine.why_not_native() is not None:
     pytest.skip(f"the native engine is not built: {engine.why_not_native()}", allow_module_level=True)

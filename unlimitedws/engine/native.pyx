@@ -15,7 +15,7 @@ one above gives:
     sender.pyx      how bytes leave: the cork, the queue, broadcasts
     table.pyx       rows of 48 bytes, and what they borrow; output.pyx: what waits; routes.pyx: what rows share
 
-    codec.pyx       bytes to frames and requests; knows no descriptor
+    codec.pyx       bytes to frames, head.pyx: bytes to clean upgrades; they know no descriptor
     connection.pyx  what a handler is given; pipe.pyx: what a Stream is given
 
 Three rules keep it right:
