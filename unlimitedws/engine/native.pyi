@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from unlimitedws.config import Config
 from unlimitedws.engine.accepting import Accepting
+from unlimitedws.engine.broadcasting import Broadcasting
 from unlimitedws.engine.connection import Connection
 from unlimitedws.engine.contract import Front
-from unlimitedws.engine.sender import Sender
 
 def native_blocks() -> int:
     """Output blocks in use in this process. For tests."""
 
-class Engine(Accepting, Sender):
+class Engine(Accepting, Broadcasting):
     name: str
 
     def __init__(

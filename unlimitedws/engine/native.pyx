@@ -4,19 +4,20 @@
 Built in classes that stand on each other, each in a file, so that one calls downwards, or what it declares and
 one above gives:
 
-    native.pyx      Engine: turns of the loop, and what the floor above asks for
-    reading.pyx     from readiness to bytes, and whose they are; ends of streams
-    handling.pyx    messages to their handlers, as long as the connection may go on
-    accepting.pyx   listeners, limits, running out of descriptors
-    moving.pyx      connections that leave for another engine, and those that come from one
-    clock.pyx       the clock hand: deadlines, heartbeats, rates, memory given back
-    opening.pyx     how a connection begins: prefaces, TLS, requests, Streams
-    ending.pyx      how connections are closed, failed and lost
-    sender.pyx      how bytes leave: the cork, the queue, broadcasts
-    table.pyx       rows of 48 bytes, and what they borrow; output.pyx: what waits; routes.pyx: what rows share
+    native.pyx          Engine: turns of the loop, and what the floor above asks for
+    reading.pyx         from readiness to bytes, and whose they are; ends of streams
+    handling.pyx        messages to their handlers, as long as the connection may go on
+    accepting.pyx       listeners, limits, running out of descriptors
+    moving.pyx          connections that leave for another engine, and those that come from one
+    clock.pyx           the clock hand: deadlines, heartbeats, rates, memory given back
+    opening.pyx         how a connection begins: prefaces, TLS, requests, Streams
+    ending.pyx          how connections are closed, failed and lost
+    broadcasting.pyx    one message to many, packed once
+    sender.pyx          how bytes leave: the cork, the queue
+    table.pyx           rows of 48 bytes, and what they borrow; output.pyx: what waits; routes.pyx: what rows share
 
-    codec.pyx       bytes to frames, head.pyx: bytes to clean upgrades; they know no descriptor
-    connection.pyx  what a handler is given; pipe.pyx: what a Stream is given
+    codec.pyx           bytes to frames, head.pyx: bytes to clean upgrades; they know no descriptor
+    connection.pyx      what a handler is given; pipe.pyx: what a Stream is given
 
 Three rules keep it right:
 
