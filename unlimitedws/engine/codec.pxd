@@ -3,7 +3,7 @@
 Knows bytes; knows no descriptor, clock, loop or connection. The engine (`handling.pyx`) drives it."""
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 

@@ -1,7 +1,5 @@
 """How connections end."""
 
-from libc.stdint cimport uint8_t
-
 from unlimitedws.engine.broadcasting cimport Broadcasting
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.pipe cimport Pipe

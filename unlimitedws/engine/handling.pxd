@@ -1,7 +1,7 @@
 """What has been read: messages to their handlers."""
 
 cimport cython
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 
 from unlimitedws.engine.accepting cimport Accepting
 from unlimitedws.engine.codec cimport Event, Reader
@@ -12,7 +12,6 @@ from unlimitedws.engine.table cimport Entry
 cdef class Handling(Accepting):
     cdef list message_hooks
     cdef Reader reader                  # of the connection at work, while it has none of its own
-    cdef uint64_t message_limit
     cdef list waiting                   # for each endpoint: (fd, id) of its stalled connections, in line
     cdef list stalled
     cdef int stalls                     # endpoints stalled now

@@ -35,7 +35,6 @@ cdef class Handling(Accepting):
         self.message_hooks = [endpoint.on_message for endpoint in endpoints]
         self.waiting = [deque() for _ in endpoints]
         self.stalled = [False for _ in endpoints]
-        self.message_limit = config.message_bytes
 
     def __dealloc__(self):
         codec.reader_free(&self.reader)

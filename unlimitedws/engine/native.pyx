@@ -188,12 +188,8 @@ cdef class Engine(Reading):
         self.running = True
         try:
             self.resume(connection.fd, e)
-            if self.dirty_count:
-                self.flush_dirty()
-            self.run_deferred()
         finally:
-            self.running = False
-            self.wake()
+            self.leave_turn(False)
 
     def fail(self, Connection connection not None, str hook, error):
         self.handler_error(connection, hook, error)

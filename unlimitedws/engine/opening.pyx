@@ -10,7 +10,7 @@ import hashlib
 from functools import partial
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.ref cimport Py_INCREF, PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
@@ -404,7 +404,7 @@ cdef class Opening(Ending):
             self.wake()
         return 0
 
-    # ---- what Clock and the engine give
+    # ---- what Clock, Handling and Reading give
 
     cdef int take(self, int fd, Entry* e, size_t kept, size_t n) except -1:
         raise NotImplementedError

@@ -3,8 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from unlimitedws.engine.codec cimport Event
-from unlimitedws.engine.connection cimport Connection
-from unlimitedws.engine.table cimport Entry, Table, Unfinished
+from unlimitedws.engine.table cimport Entry, Table
 
 # A stretch of the broadcast log that a connection has still to get.
 cdef struct Range:
@@ -21,7 +20,7 @@ cdef class Sender(Table):
     cdef Range* ranges                  # NULL until a broadcast
     cdef size_t deflate_threshold
     cdef int deflate_level
-    cdef uint64_t inflated_limit
+    cdef uint64_t message_limit         # of a message that comes, as it is and inflated
     cdef dict compressors               # window bits -> Compressor
     cdef dict contexts                  # descriptor -> Context, of those with context takeover
 

@@ -38,7 +38,7 @@ cdef class Sender(Table):
         self.queue_limit, self.drops = config.queue_bytes, config.queue_policy == "drop"
         self.high_water, self.low_water = config.high_water_bytes, config.low_water_bytes
         self.deflate_threshold, self.deflate_level = config.deflate_threshold_bytes, config.deflate_level
-        self.inflated_limit = config.message_bytes
+        self.message_limit = config.message_bytes
         self.compressors, self.contexts = {}, {}
         self.cork = <uint8_t*>malloc(CORK_BYTES)
         if self.cork == NULL:
@@ -363,9 +363,9 @@ cdef class Sender(Table):
         context = self.contexts.get(fd)
         try:
             if context is None:
-                message = inflate(payload, self.terms(e).client_bits, self.inflated_limit)
+                message = inflate(payload, self.terms(e).client_bits, self.message_limit)
             else:
-                message = context.inflate(payload, self.inflated_limit)
+                message = context.inflate(payload, self.message_limit)
             return message if opcode == codec.BINARY else message.decode()
         except TooBig:
             event.code = 1009

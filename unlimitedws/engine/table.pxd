@@ -172,7 +172,7 @@ cdef class Table:
     cdef size_t dirty_count             # connections to flush
     cdef bint unstalled                 # somebody who waited for a thread may go on
 
-    # What a Connection asks for, and Sender and Engine give.
+    # What a Connection asks for, and the classes above give.
     cdef inline bint put_short(self, int fd, Entry* e, int opcode, const uint8_t* data, size_t size) noexcept:
         """`put` for the usual answer, a short message to the connection at work; False: not done, ask it."""
         cdef uint8_t* to = self.cork + self.cork_size
