@@ -4,7 +4,7 @@ from http.cookies import SimpleCookie
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from unlimitedws.cookies import Cookie, checked_cookies, parse_cookies
@@ -31,6 +31,7 @@ def test_cookies_are_read_leniently(line: bytes, found: dict[str, str]) -> None:
     assert parse_cookies([line]) == found
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # which a busy machine is
 @given(st.lists(st.binary(max_size=40), max_size=3))
 def test_no_cookie_header_fails_to_be_read(lines: list[bytes]) -> None:
     assert all(name for name in parse_cookies(lines))

@@ -135,8 +135,8 @@ def test_a_page_of_the_app_is_answered_and_counted(drive: Drive) -> None:
 
 
 def test_a_large_page_reaches_a_slow_reader_whole(drive: Drive) -> None:
-    driver = drive()
-    body = bytes(range(256)) * 16384
+    driver = drive(sndbuf_bytes=16384)
+    body = bytes(range(256)) * 2048
     driver.front.pages[b"/page"] = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     peer = driver.dial(receive_bytes=4096)
     peer.say(b"GET /page HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -14,7 +14,7 @@ import pytest
 import unlimitedws.engine as engine
 
 FOLDER = Path(engine.__file__).parent
-STUBBED = ("clock", "codec", "connection", "moving", "native", "pages", "pipe", "sender", "table")
+STUBBED = ("accepting", "broadcasting", "clock", "codec", "connection", "head", "moving", "native", "pages", "pipe", "table")
 
 if engine.why_not_native() is not None:
     pytest.skip(f"the native engine is not built: {engine.why_not_native()}", allow_module_level=True)
@@ -44,7 +44,7 @@ def test_a_stub_gives_the_parameters_that_the_source_has(name: str) -> None:
 
 def test_the_stubs_have_every_method_of_the_contract() -> None:
     contract = named(ast.parse((FOLDER / "contract.py").read_text()).body)
-    floors = [stubbed(name)[name.capitalize()] for name in ("sender", "clock", "moving", "table")]
+    floors = [stubbed(name)[name.capitalize()] for name in ("accepting", "broadcasting", "clock", "moving", "table")]
     assert members(contract["Engine"]) <= members(stubbed("native")["Engine"]).union(*map(members, floors))
     assert members(contract["Connection"]) <= members(stubbed("connection")["Connection"])
     assert members(contract["Pipe"]) <= members(stubbed("pipe")["Pipe"])

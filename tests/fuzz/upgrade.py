@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from tests.wire.second_opinion import agrees
-from unlimitedws.engine.codec import clean_upgrade
+from unlimitedws.engine.head import clean_upgrade
 from unlimitedws.wire.handshake import Asked, Plain, Refusal, examine
 from unlimitedws.wire.head import END, HeadError, parse
 

@@ -17,7 +17,8 @@ TREE = BUILD / "tree"
 REQUIREMENTS = ("atheris>=2.3", "Cython>=3.1", "setuptools>=77", "wsproto>=1.2", "h11>=0.14", "uvloop", "psutil")
 SANITIZERS = "fuzzer-no-link,address,undefined"
 
-# The codec, and what it imports; nothing else is compiled.
+# What is compiled: the codec. Nothing else.
+MODULES = ("codec", "head")
 SOURCES = ("setup.py", "pyproject.toml", "LICENSE", "unlimitedws", "tests/fuzz", "tests/wire/second_opinion.py")
 
 NOT_COMPILED = (
@@ -68,7 +69,7 @@ def copy_tree() -> None:
 
 def wanted(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     path = Path(member.name)
-    other_module = path.suffix in (".pyx", ".pxd") and path.stem != "codec"
+    other_module = path.suffix in (".pyx", ".pxd") and path.stem not in MODULES
     left_out = (
         path.suffix == ".so" or path.name == "__pycache__" or path.parts[:3] in (("tests", "fuzz", "corpus"), ("tests", "fuzz", "crashes"))
     )

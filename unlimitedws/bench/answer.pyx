@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 from unlimitedws.engine.codec cimport CLOSE, MAX_CONTROL, PONG, BINARY
+from unlimitedws.engine.head cimport lists
 
 
 cdef extern from "strings.h" nogil:
@@ -58,26 +59,6 @@ cdef const uint8_t* header(const uint8_t* p, const uint8_t* end, const char* nam
             return value
         p = stop + 2
     return NULL
-
-
-cdef bint lists(const uint8_t* p, size_t n, const char* token, size_t size, bint cased) noexcept nogil:
-    """Whether a comma-separated list holds the token."""
-    cdef const uint8_t* end = p + n
-    cdef const uint8_t* stop
-    cdef const uint8_t* last
-    while p < end:
-        stop = <const uint8_t*>memchr(p, b",", end - p)
-        if stop == NULL:
-            stop = end
-        last = stop
-        while p < last and (p[0] == b" " or p[0] == b"\t"):
-            p += 1
-        while last > p and ((last - 1)[0] == b" " or (last - 1)[0] == b"\t"):
-            last -= 1
-        if <size_t>(last - p) == size and (memcmp(p, token, size) if cased else strncasecmp(<const char*>p, token, size)) == 0:
-            return True
-        p = stop + 1
-    return False
 
 
 cdef int judge(const uint8_t* head, size_t n, const uint8_t* accept, const uint8_t* offered, size_t offered_size) noexcept nogil:

@@ -108,7 +108,7 @@ cdef class Row:
     cdef Sheet* first               # of the board
     cdef readonly int number
     cdef readonly int rows
-    cdef unsigned char[::1] board   # keeps the memory
+    cdef object board               # keeps the memory; untyped as `Table.row_view` is
 
     cdef Histogram* named(self, str name) except NULL
     cdef uint64_t delivered_by_all(self) noexcept nogil

@@ -1,7 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """The board: one row for each load process. `board.pxd` says what is on it."""
 
-from libc.stdint cimport uint64_t
+from cpython.buffer cimport PyBUF_WRITE
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER, PyMemoryView_GetContiguous
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memset
 
 ROW_BYTES = (sizeof(Sheet) + ROW_ALIGN - 1) // ROW_ALIGN * ROW_ALIGN
@@ -13,13 +15,15 @@ cdef tuple CALL_NAMES = ("socket", "bind", "connect", "send", "recv")
 
 cdef class Row:
     def __cinit__(self, board, int number):
-        self.board = board
-        self.rows = <int>(self.board.shape[0] // ROW_SIZE)
+        cdef uint8_t* start
+        self.board = PyMemoryView_GetContiguous(board, PyBUF_WRITE, b"C")
+        start = <uint8_t*>PyMemoryView_GET_BUFFER(self.board).buf
+        self.rows = <int>(<size_t>self.board.nbytes // ROW_SIZE)
         if not 0 <= number < self.rows:
             raise IndexError(f"row {number} of a board with {self.rows}")
         self.number = number
-        self.first = <Sheet*>&self.board[0]
-        self.sheet = <Sheet*>(&self.board[0] + number * ROW_SIZE)
+        self.first = <Sheet*>start
+        self.sheet = <Sheet*>(start + number * ROW_SIZE)
 
     @property
     def counters(self):

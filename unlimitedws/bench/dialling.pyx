@@ -8,7 +8,8 @@ from libc.stdlib cimport free
 from unlimitedws.bench.answer cimport WELCOME, judge
 from unlimitedws.bench.board cimport BIND, CONNECT, SOCKET, record
 from unlimitedws.bench.peers cimport *
-from unlimitedws.engine.codec cimport CLOSE, TEXT, head_end
+from unlimitedws.engine.codec cimport CLOSE, TEXT
+from unlimitedws.engine.head cimport head_end
 from unlimitedws.engine.kernel cimport *
 
 

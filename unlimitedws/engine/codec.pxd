@@ -1,9 +1,9 @@
-"""Bytes to meaning, compiled: frames (RFC 6455, section 5) and the clean upgrade request (section 4.2.1).
+"""Bytes to meaning, compiled: frames (RFC 6455, section 5).
 
-Knows bytes; knows no descriptor, clock, loop or connection. The engine (`native.pyx`) drives it."""
+Knows bytes; knows no descriptor, clock, loop or connection. The engine (`handling.pyx`) drives it."""
 
 from cpython.ref cimport PyObject
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
@@ -98,17 +98,3 @@ cdef object take_payload(int opcode, Event* event)  # None: text that is not UTF
 cdef int pack_head(uint8_t* out, int opcode, uint64_t size) noexcept nogil  # bytes written: 2, 4 or 10
 cdef bint may_be_sent(uint32_t code) noexcept nogil
 cdef bint valid_utf8(const uint8_t* data, size_t size) noexcept nogil
-
-# A clean upgrade request: windows on the head.
-cdef struct Request:
-    const uint8_t* target   # without the query
-    size_t target_size
-    const uint8_t* key      # 24 bytes
-
-cdef enum:
-    INCOMPLETE = 0
-    NOT_CLEAN = -1
-
-cdef int parse_upgrade(const uint8_t* p, size_t n, size_t searched, Request* out) noexcept nogil
-cdef Py_ssize_t head_end(const uint8_t* p, size_t n, size_t searched) noexcept nogil
-cdef bint may_begin(uint8_t first) noexcept nogil

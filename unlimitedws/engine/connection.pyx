@@ -7,11 +7,11 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.ref cimport Py_DECREF, Py_INCREF
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t
 
 from unlimitedws.engine cimport codec
 from unlimitedws.engine.kernel cimport this_thread, PyUnicode_AsUTF8AndSize
-from unlimitedws.engine.table cimport CLOSING, DEPARTING, OPEN, PINNED, Entry
+from unlimitedws.engine.table cimport CLOSING, DEPARTING, OPEN, PINNED
 
 from unlimitedws.wire import closing
 from unlimitedws.wire.closing import Cause

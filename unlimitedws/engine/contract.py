@@ -185,7 +185,7 @@ class Front(Protocol):
         pipe: tells address and TLS facts; only a Stream may use the rest of it, from `begin` on."""
 
     def admit(self, head: bytes, key: bytes, path: str, endpoint: int, pipe: Pipe) -> Upgrade | Refusal | Stream:
-        """Like `answer`, for a clean upgrade (`codec.parse_upgrade`) whose endpoint is `guarded`. Never raises.
+        """Like `answer`, for a clean upgrade (`head.parse_upgrade`) whose endpoint is `guarded`. Never raises.
 
         key: its Sec-WebSocket-Key.  path, endpoint: what `route` said."""
 

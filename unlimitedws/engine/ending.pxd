@@ -1,14 +1,12 @@
 """How connections end."""
 
-from libc.stdint cimport uint8_t
-
+from unlimitedws.engine.broadcasting cimport Broadcasting
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.pipe cimport Pipe
-from unlimitedws.engine.sender cimport Sender
 from unlimitedws.engine.table cimport Entry
 
 
-cdef class Ending(Sender):
+cdef class Ending(Broadcasting):
     cdef list close_hooks
     cdef set ending                     # connections whose on_close waits for a release
     cdef object interrupt

@@ -6,9 +6,9 @@ from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from unlimitedws.engine cimport codec
+from unlimitedws.engine.broadcasting cimport Broadcasting
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.pipe cimport Pipe
-from unlimitedws.engine.sender cimport Sender
 from unlimitedws.engine.table cimport *
 
 from unlimitedws.wire import closing
@@ -17,9 +17,9 @@ from unlimitedws.wire.closing import Cause, Close
 cdef dict CAUSE_NUMBER = {cause: number for number, cause in enumerate(Cause)}
 
 
-cdef class Ending(Sender):
+cdef class Ending(Broadcasting):
     def __init__(self, config, front, row, call_soon, call_soon_threadsafe):
-        Sender.__init__(self, config, front, row, call_soon, call_soon_threadsafe)
+        Broadcasting.__init__(self, config, front, row, call_soon, call_soon_threadsafe)
         self.close_hooks = [endpoint.on_close for endpoint in front.endpoints]
         self.ending = set()
 

@@ -94,9 +94,9 @@ cdef extern from *:
     """
     #if defined(__GLIBC__)
     #include <malloc.h>
-    static void uws_give_back(void) { malloc_trim(0); }
+    static inline void uws_give_back(void) { malloc_trim(0); }
     #else
-    static void uws_give_back(void) {}
+    static inline void uws_give_back(void) {}
     #endif
     """
     void uws_give_back() nogil

@@ -1,18 +1,17 @@
 """Types of the native engine: the contract of `contract.py`."""
 
 from collections.abc import Callable
-from ssl import SSLContext
 
 from unlimitedws.config import Config
+from unlimitedws.engine.accepting import Accepting
+from unlimitedws.engine.broadcasting import Broadcasting
 from unlimitedws.engine.connection import Connection
 from unlimitedws.engine.contract import Front
-from unlimitedws.engine.moving import Moving
-from unlimitedws.engine.sender import Sender
 
 def native_blocks() -> int:
     """Output blocks in use in this process. For tests."""
 
-class Engine(Moving, Sender):
+class Engine(Accepting, Broadcasting):
     name: str
 
     def __init__(
@@ -26,9 +25,6 @@ class Engine(Moving, Sender):
     ) -> None: ...
     def fileno(self) -> int: ...
     def run(self) -> None: ...
-    def listen(self, fd: int, *, proxied: bool = False, tls: Callable[[], SSLContext] | None = None) -> None: ...
-    def unlisten(self, fd: int) -> None: ...
-    def stop_listening(self) -> None: ...
     def hold(self, connection: Connection) -> None: ...
     def release(self, connection: Connection) -> None: ...
     def expire(self, connection: Connection) -> None: ...

@@ -34,7 +34,7 @@ cdef class Opening(Ending):
     cdef ssize_t open_tls(self, int fd, Entry* e, size_t kept, size_t n) except -2
     cdef ssize_t tls_failed(self, int fd, Entry* e, object tls) except -2
 
-    # What Clock and the engine give.
+    # What Clock, Handling and Reading give.
     cdef int take(self, int fd, Entry* e, size_t kept, size_t n) except -1
     cdef int take_secure(self, int fd, Entry* e, size_t kept, size_t n) except -1
     cdef int start_meter(self, int fd, Py_ssize_t received, Py_ssize_t response) except -1

@@ -10,15 +10,14 @@ import hashlib
 from functools import partial
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.ref cimport Py_DECREF, Py_INCREF, PyObject
+from cpython.ref cimport Py_INCREF, PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 
-from unlimitedws.engine cimport codec
-from unlimitedws.engine.codec cimport Request
 from unlimitedws.engine.connection cimport Connection
 from unlimitedws.engine.ending cimport Ending
+from unlimitedws.engine.head cimport Request, head_end, may_begin, parse_upgrade
 from unlimitedws.engine.kernel cimport *
 from unlimitedws.engine.pipe cimport Pipe
 from unlimitedws.engine.table cimport *
@@ -86,7 +85,7 @@ cdef class Opening(Ending):
         cdef long route, endpoint
         cdef bytes target
         cdef Pipe pipe
-        cdef Py_ssize_t head = codec.parse_upgrade(self.buffer, size, searched, &request)
+        cdef Py_ssize_t head = parse_upgrade(self.buffer, size, searched, &request)
         if head > <Py_ssize_t>self.head_bytes:
             return self.refuse(fd, e, too_large(self.head_bytes).response, Cause.HANDSHAKE_REFUSED)
         if head > 0:
@@ -108,9 +107,9 @@ cdef class Opening(Ending):
                 self.cork_bytes(binascii.b2a_base64(sha1(request.key[:24] + GUID).digest(), newline=False))
                 self.cork_bytes(b"\r\n\r\n")
                 return self.open(fd, e, <uint32_t>route, None, self.buffer + head, self.buffer + size)
-        head = codec.head_end(self.buffer, size, searched)
+        head = head_end(self.buffer, size, searched)
         if head == 0 and size < self.head_bytes:
-            if searched == 0 and not codec.may_begin(self.buffer[0]):
+            if searched == 0 and not may_begin(self.buffer[0]):
                 return self.refuse(fd, e, no_request().response, Cause.HANDSHAKE_REFUSED)
             return self.keep_input(e, self.buffer, self.buffer + size)
         if head == 0 or head > <Py_ssize_t>self.head_bytes:
@@ -405,7 +404,7 @@ cdef class Opening(Ending):
             self.wake()
         return 0
 
-    # ---- what Clock and the engine give
+    # ---- what Clock, Handling and Reading give
 
     cdef int take(self, int fd, Entry* e, size_t kept, size_t n) except -1:
         raise NotImplementedError

@@ -82,13 +82,13 @@ cdef Py_ssize_t fill_large(Py_ssize_t most) except -1:
     """The gaps below the top of the heap of malloc(3), the largest first."""
     cdef size_t size = LARGEST_GAP
     cdef Py_ssize_t filled = 0
-    cdef uint8_t* block
-    cdef uint8_t* top = <uint8_t*>malloc(LARGEST_GAP + PAGE)
-    free(top)
+    cdef void* block = malloc(LARGEST_GAP + PAGE)
+    cdef uintptr_t top = <uintptr_t>block
+    free(block)
     while size >= 24:
         while filled < most:
-            block = <uint8_t*>malloc(size)
-            if block == NULL or block >= top:
+            block = malloc(size)
+            if block == NULL or <uintptr_t>block >= top:
                 free(block)
                 break
             filled += size

@@ -5,7 +5,7 @@ cimport cython
 from libc.stdint cimport uint32_t
 
 from unlimitedws.engine.kernel cimport clock_ms
-from unlimitedws.engine.table cimport STREAM, Entry, Table
+from unlimitedws.engine.table cimport STREAM
 
 
 @cython.final

@@ -1,11 +1,9 @@
-"""How bytes leave: answers corked together, frames queued for slow peers, broadcasts packed once."""
+"""How bytes leave: answers corked together, frames queued for slow peers."""
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from unlimitedws.engine.codec cimport Event
-from unlimitedws.engine.connection cimport Connection
-from unlimitedws.engine.output cimport Block
-from unlimitedws.engine.table cimport Entry, Table, Unfinished
+from unlimitedws.engine.table cimport Entry, Table
 
 # A stretch of the broadcast log that a connection has still to get.
 cdef struct Range:
@@ -20,13 +18,11 @@ cdef class Sender(Table):
     cdef uint32_t* dirty                # connections to flush at the end of the turn
     cdef size_t dirty_room
     cdef Range* ranges                  # NULL until a broadcast
-    cdef Block* log                     # frames broadcast in this turn, one after the other
     cdef size_t deflate_threshold
     cdef int deflate_level
-    cdef uint64_t inflated_limit
+    cdef uint64_t message_limit         # of a message that comes, as it is and inflated
     cdef dict compressors               # window bits -> Compressor
     cdef dict contexts                  # descriptor -> Context, of those with context takeover
-    cdef list deflating                 # during a broadcast: descriptors that get it compressed; else None
 
     cdef int too_slow(self, int fd, Entry* e) except -1
     cdef int begin(self, int fd) except -1
@@ -45,8 +41,6 @@ cdef class Sender(Table):
     cdef object terms(self, Entry* e)
     cdef object compressor(self, int bits)
     cdef object inflated(self, int fd, Entry* e, int opcode, Event* event)
-    cdef long broadcast_deflated(self, int opcode, bytes payload, list descriptors) except -1
-    cdef long broadcast_to(self, int fd, int opcode, bytes payload) except -1
     cdef int send_direct(self, int fd, Entry* e, uint8_t* head, size_t head_size, const uint8_t* data, size_t size, object owner) except -1
     cdef int enqueue_payload(self, Entry* e, const uint8_t* data, size_t size, object owner) except -1
     cdef int queue_frame(self, int fd, Entry* e, uint8_t* head, size_t head_size, const uint8_t* data, size_t size, object owner) except -1
@@ -56,17 +50,14 @@ cdef class Sender(Table):
     cdef int make_dirty(self, int fd, Entry* e) except -1
     cdef int flush_dirty(self) except -1
     cdef int flush(self, int fd, Entry* e) except -1
-    cdef ssize_t flush_range(self, int fd, Entry* e) except -2
-    cdef int share_log(self, Entry* e, size_t start, size_t size) except -1
-    cdef int settle_range(self, int fd, Entry* e) except -1
     cdef int blocked(self, int fd, Entry* e) except -1
     cdef int fell(self, int fd, Entry* e) except -1
     cdef int drained(self, int fd, Entry* e) except -1
     cdef void note_progress(self, Entry* e) noexcept
     cdef int discard_output(self, int fd, Entry* e) except -1
     cdef int pong(self, int fd, Entry* e, uint8_t* payload, size_t size) except -1
-    cdef int publish_to(self, object connection, uint32_t start, uint32_t size, tuple said) except -1
-    cdef int log_frame(self, int opcode, bytes payload, uint32_t* start, uint32_t* size) except -1
-    cdef int new_log(self) except -1
+
+    # What Broadcasting gives.
+    cdef ssize_t flush_range(self, int fd, Entry* e) except -2
+    cdef int settle_range(self, int fd, Entry* e) except -1
     cdef int rewind_log(self) except -1
-    cdef bint publish(self, int fd, Entry* e, uint32_t start, uint32_t size) except -1

@@ -1,7 +1,7 @@
 """Connections as rows of a flat table, and what a row borrows while something is unfinished.
 
-The border of the floor below the engine: `Table` owns rows, descriptors and their memory; `Sender`
-(sender.pxd) sends; `Engine` (native.pxd) accepts, reads and closes."""
+The border of the floor below the engine: `Table` owns rows, descriptors and their memory; the classes that stand on it (native.pyx lists
+them) send, accept, read and close."""
 
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -139,7 +139,7 @@ cdef int release_above(void* table, size_t row, int highest, int last) except -1
 
 cdef class Table:
     cdef object front, call_soon, call_soon_threadsafe
-    cdef int64_t[::1] row_view
+    cdef object row_view                # keeps `row`; were it typed, Cython would put 80 KB of code for it into every module
     cdef int64_t* row                   # this worker's row of the stats table
     cdef int64_t* handling              # counters.MESSAGE_HANDLING in it
     cdef int64_t* ring                  # the last closes in it (closes.py)
@@ -172,7 +172,7 @@ cdef class Table:
     cdef size_t dirty_count             # connections to flush
     cdef bint unstalled                 # somebody who waited for a thread may go on
 
-    # What a Connection asks for, and Sender and Engine give.
+    # What a Connection asks for, and the classes above give.
     cdef inline bint put_short(self, int fd, Entry* e, int opcode, const uint8_t* data, size_t size) noexcept:
         """`put` for the usual answer, a short message to the connection at work; False: not done, ask it."""
         cdef uint8_t* to = self.cork + self.cork_size

@@ -7,7 +7,9 @@ Python holds one."""
 
 from collections import deque
 
+from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER, PyMemoryView_GetContiguous
 from cpython.ref cimport Py_DECREF, PyObject
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -75,12 +77,12 @@ cdef class Table:
         self.epoll = -1
         self.cork_fd = -1
 
-    def __init__(self, front, int64_t[::1] row, call_soon, call_soon_threadsafe):
+    def __init__(self, front, row, call_soon, call_soon_threadsafe):
         self.front, self.call_soon, self.call_soon_threadsafe = front, call_soon, call_soon_threadsafe
-        if row.shape[0] < len(counters.FIELDS):
-            raise ValueError(f"the stats row has {row.shape[0]} columns, not {len(counters.FIELDS)}")
-        self.row_view = row
-        self.row = &self.row_view[0]
+        self.row_view = PyMemoryView_GetContiguous(row, PyBUF_WRITE, b"C")
+        if self.row_view.itemsize != sizeof(int64_t) or len(self.row_view) < len(counters.FIELDS):
+            raise ValueError(f"the stats row has {len(row)} columns of {row.itemsize} bytes, not {len(counters.FIELDS)} of {sizeof(int64_t)}")
+        self.row = <int64_t*>PyMemoryView_GET_BUFFER(self.row_view).buf
         self.handling = self.row + <int>counters.INDEX[FIRST_HANDLING]
         self.ring = self.row + <int>counters.INDEX["ring_noted"]
         self.thread = this_thread()

@@ -1,11 +1,11 @@
-"""Types of the half of the native engine that sends."""
+"""Types of the part of the native engine that broadcasts."""
 
 from collections.abc import Iterable
 
 from unlimitedws.engine.connection import Connection
 
-class Sender:
-    """The part of `contract.Engine` that sends; `native.Engine` is the whole."""
+class Broadcasting:
+    """The part of `contract.Engine` that broadcasts; `native.Engine` is the whole."""
 
     def broadcast(
         self,
