@@ -113,6 +113,24 @@ def test_pongs_answer_pings_that_ask_and_others_are_let_be() -> None:
         turn_until(made, lambda: row.counters["answered"] == 5)
 
 
+def test_a_storm_that_halts_leaves_nobody_there() -> None:
+    halted = threading.Event()
+
+    def late(peer: socket.socket) -> None:
+        upgraded(peer, halted)
+        opcode, _, payload = next(frames(peer))
+        peer.sendall(frame(opcode, payload))
+
+    with raw_server(late) as url, swarm(url) as (made, row):
+        made.dial(0, 1, 1, again=True, cycling=True)
+        turn_until(made, lambda: row.counters["opening"])
+        made.halt()
+        halted.set()
+        turn_until(made, lambda: row.counters["closed"])
+    counters = row.counters
+    assert (counters["opened"], counters["up"], counters["opening"], counters["closing"]) == (1, 0, 0, 0)
+
+
 def test_an_open_loop_goes_on_where_the_kernel_takes_no_more() -> None:
     go = threading.Event()
 

@@ -147,14 +147,16 @@ def raw_server(serve: Callable[[socket.socket], None]) -> Iterator[str]:
         assert not thread.is_alive(), "a server thread did not end"
 
 
-def upgraded(peer: socket.socket) -> bytes:
-    """Answers a client's handshake; its request."""
+def upgraded(peer: socket.socket, at: threading.Event | None = None) -> bytes:
+    """Answers a client's handshake, not before `at`; its request."""
     request = b""
     while not request.endswith(b"\r\n\r\n"):
         more = peer.recv(4096)
         if not more:
             raise ConnectionResetError
         request += more
+    if at is not None:
+        at.wait(LIMIT_S)
     key = next(line.partition(b": ")[2] for line in request.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key:"))
     peer.sendall(switching(key))
     return request

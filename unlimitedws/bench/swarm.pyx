@@ -191,7 +191,7 @@ cdef class Swarm(Reading):
 
     def halt(self):
         self.waiting = 0
-        self.again = self.cycling = False
+        self.again = False  # those who are on their way still end themselves, if they were to
         cdef int i
         for i in range(self.size):
             if self.peers[i].state == NEW:
