@@ -37,6 +37,15 @@ def echo(conn, message):
 """
 
 CONTROL = "control.sock"
+
+
+def launcher(app: str = "'app:handlers'", **settings: object) -> str:
+    """A program that serves an app (an expression of it) with these settings."""
+    settings = {"port": 0, "admin_port": 0, "workers": 1, "hang_timeout_s": 0, **settings}
+    given = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    return f"from unlimitedws import Supervisor\n\nSupervisor({app}, {given}).run()\n"
+
+
 CTL = [sys.executable, "-c", "import sys; from unlimitedws.cli import main; sys.exit(main())", "ctl"]
 
 MANAGED = ("UNLIMITEDWS_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "FDSTORE")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
-from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import Running, until
+from tests.supervisor.counting import COUNTING, counted
+from tests.supervisor.running import Running, launcher, until
 from unlimitedws.supervisor.rebalance import plan
 
 WITHOUT_CONTROL = """
@@ -29,28 +29,6 @@ async def start_and_listen(fleet):
 
 Fleet.start = start_and_listen
 
-from unlimitedws import Supervisor
-"""
-
-
-def launcher(**settings: Any) -> str:
-    return WITHOUT_CONTROL + f"Supervisor('app:handlers', port=0, admin_port=0, **{settings!r}).run()\n"
-
-
-NUMBERING = """
-from unlimitedws import Handlers
-
-handlers = Handlers()
-
-@handlers.on_connect
-def connect(conn):
-    if not conn.resumed:
-        conn.state = 0
-
-@handlers.on_message
-def count(conn, message):
-    conn.state += 1
-    conn.send(f"{conn.id} {conn.state}")
 """
 
 
@@ -70,34 +48,27 @@ def rebalanced(server: Running) -> int:
     return int(told()[-1])
 
 
-def numbers(clients: list[ClientConnection]) -> list[list[int]]:
-    """Of each client, its id and how many messages its state has seen."""
-    for client in clients:
-        client.send("?")
-    return [[int(part) for part in str(client.recv(timeout=10)).split()] for client in clients]
-
-
 def test_the_successor_of_a_killed_worker_gets_its_share_and_nobody_is_closed(run: Run, engine_name: str) -> None:
-    server = run(source=NUMBERING, script=launcher(workers=2, engine=engine_name)).ready()
+    server = run(source=COUNTING, script=WITHOUT_CONTROL + launcher(workers=2, engine=engine_name)).ready()
     clients = [server.connect() for _ in range(20)]
     victim = server.workers()[0]
     os.kill(victim, signal.SIGKILL)
     server.successors(victim, workers=2)
     alive = [client for client in clients if is_there(client)]
-    ids = [id for id, _ in numbers(alive)]
+    ids = [each.id for each in counted(alive)]
     until(lambda: shares(server) == [0, len(alive)])
     moved = rebalanced(server)
     assert moved == len(alive) // 2
     assert sorted(shares(server)) == sorted([len(alive) // 2, len(alive) - len(alive) // 2])
-    assert [id for id, _ in numbers(alive)] == ids
-    assert len({count for _, count in numbers(alive)}) == 1
+    assert [each.id for each in counted(alive)] == ids
+    assert len({each.messages for each in counted(alive)}) == 1
     assert rebalanced(server) == 0
     assert server.stats["total"]["closes"]["drain"] == 0
 
 
 def is_there(client: ClientConnection) -> bool:
     try:
-        return bool(numbers([client]))
+        return bool(counted([client]))
     except (ConnectionClosed, OSError):
         return False
 

@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 
 from tests.certificates import Authority
 from tests.supervisor.conftest import Run
+from tests.supervisor.counting import COUNTING, counted
 from tests.supervisor.running import Running, is_alive, until
 
 VERSIONED = """
@@ -70,30 +71,11 @@ def test_sighup_brings_fresh_code_to_every_slot_and_closes_nobody(run: Run, engi
     assert len([process for process in stats["processes"] if process["role"] == "template"]) == 1
 
 
-COUNTING = """
-from unlimitedws import Handlers
-
-handlers = Handlers()
-
-@handlers.on_connect
-def connect(conn):
-    if not conn.resumed:
-        conn.state = 0
-
-@handlers.on_message
-async def count(conn, message):
-    conn.state += 1
-    conn.send(f"{conn.state}")
-"""
-
-
 def test_state_outlives_many_reloads(run: Run, engine_name: str) -> None:
-    server = run(source=COUNTING, workers=2, engine=engine_name).ready()
+    server = run(source=COUNTING.replace("def count", "async def count"), workers=2, engine=engine_name).ready()
     clients = [server.connect() for _ in range(3)]
     for number in range(1, 6):
-        for client in clients:
-            client.send("?")
-        assert [client.recv(timeout=10) for client in clients] == [f"{number}"] * 3
+        assert [each.messages for each in counted(clients)] == [number] * 3
         server.signal(signal.SIGHUP)
         until(lambda number=number: server.stats["reloads"] == number)  # type: ignore[misc]
 

@@ -19,26 +19,11 @@ from websockets.sync.client import ClientConnection, connect, unix_connect
 
 from tests.certificates import Authority
 from tests.supervisor.conftest import Run
+from tests.supervisor.counting import COUNTING, counted
 from tests.supervisor.manager import managing
-from tests.supervisor.running import ECHO, Running, descriptors, is_alive, listening_inodes, until
+from tests.supervisor.running import CONTROL, ECHO, Running, descriptors, is_alive, launcher, listening_inodes, until
 from tests.supervisor.test_fleet import Talk
 from unlimitedws.supervisor.scaling import evenly
-
-NUMBERING = """
-from unlimitedws import Handlers
-
-handlers = Handlers()
-
-@handlers.on_connect
-def connect(conn):
-    if not conn.resumed:
-        conn.state = 0
-
-@handlers.on_message
-def count(conn, message):
-    conn.state += 1
-    conn.send(f"{conn.id} {conn.state}")
-"""
 
 
 def scale(server: Running, workers: int) -> str:
@@ -112,17 +97,15 @@ def test_from_one_to_four_to_two_under_load_nobody_loses_a_message_and_no_newcom
 
 
 def test_connections_are_moved_evenly_with_their_state(run: Run, engine_name: str) -> None:
-    server = run(source=NUMBERING, workers=1, engine=engine_name).ready()
+    server = run(source=COUNTING, workers=1, engine=engine_name).ready()
     clients = [server.connect() for _ in range(12)]
     ids = set()
     for number, workers, shares in ((1, 1, [12]), (2, 4, [3, 3, 3, 3]), (3, 2, [6, 6]), (4, 3, [4, 4, 4])):
         scale(server, workers)
         until(lambda shares=shares: held(server) == shares, but=lambda: server.log)  # type: ignore[misc]
-        for client in clients:
-            client.send("?")
-        said = [str(client.recv(timeout=10)).split() for client in clients]
-        assert {seen for _, seen in said} == {str(number)}
-        ids |= {id for id, _ in said}
+        said = counted(clients)
+        assert {each.messages for each in said} == {number}
+        ids |= {each.id for each in said}
     assert len(ids) == 12
 
 
@@ -225,14 +208,11 @@ def refuse(listener, weights):
 
 steering.attach = refuse
 
-from unlimitedws import Supervisor
-
-Supervisor("app:handlers", port=0, admin_port=0, workers=2, control_socket="control.sock").run()
 """
 
 
 def test_where_nobody_may_steer_newcomers_wait_a_moment_and_are_not_refused(run: Run) -> None:
-    server = run(script=REFUSED).ready()
+    server = run(script=REFUSED + launcher(workers=2, control_socket=CONTROL)).ready()
     server.says("the kernel lets nobody steer new connections")
     with newcomers(server):
         for workers in (4, 1, 2):

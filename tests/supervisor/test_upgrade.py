@@ -29,6 +29,7 @@ from tests.supervisor.running import (
     Running,
     descriptors,
     is_alive,
+    launcher,
     listening_inodes,
     port_free_everywhere,
     until,
@@ -236,11 +237,9 @@ def change(file: Path, before: str, after: str) -> None:
 
 DUMPING = """
 import os, shutil
-from unlimitedws import Supervisor
 
 if "UNLIMITEDWS_UPGRADE" in os.environ:
     shutil.copy(f"/proc/self/fd/{os.environ['UNLIMITEDWS_UPGRADE']}", "document.json")
-Supervisor("app:handlers", port=0, admin_port=0, workers=1, hang_timeout_s=0).run()
 """
 
 SHAPE = """
@@ -261,7 +260,7 @@ version
 
 def test_the_document_has_the_shape_of_its_format(run: Run) -> None:
     """Where this fails, the document has changed: count inheritance.FORMAT up, unless a release can do with either shape."""
-    server = run(script=DUMPING).ready()
+    server = run(script=DUMPING + launcher()).ready()
     upgrade(server)
     document = json.loads((server.folder / "document.json").read_text())
     assert (document["format"], document["version"]) == (FORMAT, __version__)
@@ -373,28 +372,25 @@ def test_the_interpreter_is_the_one_that_the_path_leads_to_by_then(run: Run, tmp
     assert answer(server) == str(tmp_path / "two")
 
 
-BY_C = "from unlimitedws import Supervisor; Supervisor('app:handlers', port=0, admin_port=0, workers=1, hang_timeout_s=0).run()"
-
-
 @pytest.mark.parametrize(
     ("arguments", "why"),
-    [(["-c", BY_C], "it was started by python -c"), (["-"], "it was not started from a file but typed in, or read from a pipe")],
+    [(["-c", launcher()], "it was started by python -c"), (["-"], "it was not started from a file but typed in, or read from a pipe")],
     ids=["-c", "stdin"],
 )
 def test_a_program_that_is_no_file_is_refused(run: Run, arguments: list[str], why: str) -> None:
-    server = run(arguments=arguments, stdin=BY_C).ready()
+    server = run(arguments=arguments, stdin=launcher()).ready()
     refused(server, f"this program cannot be started again: {why}")
 
 
 def test_a_program_that_does_not_come_to_serve_is_refused(run: Run) -> None:
-    server = run(script=f"import os\nif os.path.exists('broken'):\n    raise SystemExit(0)\n{BY_C}").ready()
+    server = run(script=f"import os\nif os.path.exists('broken'):\n    raise SystemExit(0)\n{launcher()}").ready()
     (server.folder / "broken").touch()
     refused(server, r"it ended with exit code 0 before it would serve")
 
 
 def test_an_exec_that_fails_changes_nothing(run: Run, tmp_path: Path) -> None:
     python = interpreter(tmp_path / "venv")
-    script = f"import os\nif 'UNLIMITEDWS_UPGRADE' in os.environ:\n    os.unlink({str(python)!r})\n{BY_C}"
+    script = f"import os\nif 'UNLIMITEDWS_UPGRADE' in os.environ:\n    os.unlink({str(python)!r})\n{launcher()}"
     server = run(python=python, script=script).ready()
     before = set(descriptors(server.pid).values())
     refused(server, rf"{python}: No such file or directory")
@@ -410,7 +406,7 @@ def test_an_exec_that_fails_changes_nothing(run: Run, tmp_path: Path) -> None:
 
 
 def test_after_a_program_that_fails_in_spite_of_the_check_the_workers_end_politely(run: Run) -> None:
-    server = run(script=HALTING.replace('os.read(os.open("gate", os.O_RDONLY), 1)', "raise SystemExit(7)")).ready()
+    server = run(script=HALTING.replace('os.read(os.open("gate", os.O_RDONLY), 1)', "raise SystemExit(7)") + launcher(workers=2)).ready()
     clients = [server.connect() for _ in range(3)]
     server.signal(signal.SIGUSR2)
     for client in clients:
@@ -462,9 +458,7 @@ def test_a_script_names_its_interpreter_itself(run: Run, tmp_path: Path) -> None
 
 
 def test_a_launcher_script_is_started_again(run: Run) -> None:
-    script = f"import os\nprint('hello from', 'UNLIMITEDWS_UPGRADE' in os.environ, flush=True)\n{ECHO}\n" + BY_C.replace(
-        "'app:handlers'", "handlers"
-    )
+    script = f"import os\nprint('hello from', 'UNLIMITEDWS_UPGRADE' in os.environ, flush=True)\n{ECHO}\n" + launcher("handlers")
     server = run(script=script).ready()
     clients = [server.connect() for _ in range(3)]
     server.signal(signal.SIGHUP)
@@ -516,21 +510,19 @@ def test_an_app_that_cannot_be_imported_keeps_its_old_workers(run: Run) -> None:
 
 HALTING = """
 import os
-from unlimitedws import Supervisor
 
 if "UNLIMITEDWS_UPGRADE" in os.environ:
     if os.path.exists("checked"):
         print("replaced", flush=True)
         os.read(os.open("gate", os.O_RDONLY), 1)
     open("checked", "w").close()
-Supervisor("app:handlers", port=0, admin_port=0, workers=2, hang_timeout_s=0).run()
 """
 
 
 @pytest.fixture
 def halting(run: Run) -> Running:
     """A server whose program waits after the exec until somebody opens `gate` for writing; nothing reads the channels until then."""
-    server = run(script=HALTING)
+    server = run(script=HALTING + launcher(workers=2))
     os.mkfifo(server.folder / "gate")
     return server.ready()
 
@@ -618,20 +610,15 @@ def test_a_reload_under_way_is_waited_for(run: Run) -> None:
 
 HALTING_IN_CHECK = """
 import os
-from unlimitedws import Supervisor
 
 if "UNLIMITEDWS_UPGRADE" in os.environ and not os.path.exists("checked"):
     open("checked", "w").close()
     os.read(os.open("gate", os.O_RDONLY), 1)
-Supervisor("app:handlers", port=0, admin_port=0, workers=2, hang_timeout_s=0, control_socket="control.sock").run()
 """
 
 
 def test_one_that_waits_in_vain_is_refused_and_says_where_to_look(run: Run) -> None:
-    script = (
-        "from unlimitedws import Supervisor\nfrom unlimitedws.supervisor import upgrade\nupgrade.TURN_S = 0.2\n"
-        "Supervisor('app:handlers', port=0, admin_port=0, workers=1, control_socket='control.sock').run()\n"
-    )
+    script = "from unlimitedws.supervisor import upgrade\n\nupgrade.TURN_S = 0.2\n" + launcher(control_socket=CONTROL)
     server = run(source=version(1), script=script).ready()
     (server.folder / "start hangs").touch()
     rewrite(server, version(2) + WAITS)
@@ -645,7 +632,7 @@ def test_one_that_waits_in_vain_is_refused_and_says_where_to_look(run: Run) -> N
 
 
 def test_one_at_a_time(run: Run) -> None:
-    server = run(script=HALTING_IN_CHECK)
+    server = run(script=HALTING_IN_CHECK + launcher(workers=2, control_socket=CONTROL))
     os.mkfifo(server.folder / "gate")
     server.ready().signal(signal.SIGUSR2)
     until(lambda: (server.folder / "checked").exists(), 60)
@@ -659,7 +646,7 @@ def test_one_at_a_time(run: Run) -> None:
     "asked", [{"verb": "reload"}, {"verb": "workers", "number": 3}, {"verb": "rebalance"}], ids=lambda asked: asked["verb"]
 )
 def test_who_waits_for_another_change_is_told_that_an_upgrade_came_first(run: Run, asked: dict[str, object]) -> None:
-    server = run(script=HALTING_IN_CHECK).ready()
+    server = run(script=HALTING_IN_CHECK + launcher(workers=2, control_socket=CONTROL)).ready()
     os.mkfifo(server.folder / "gate")
     server.signal(signal.SIGUSR2)
     until(lambda: (server.folder / "checked").exists(), 60)
