@@ -68,7 +68,7 @@ def test_sighup_brings_fresh_code_to_every_slot_and_closes_nobody(run: Run, engi
     assert (stats["reloads"], stats["restarts"]) == (1, 0)
     assert stats["total"]["connections_open"] == 6
     assert stats["total"]["closes"]["drain"] == 0
-    assert len([process for process in stats["processes"] if process["role"] == "template"]) == 1
+    assert len(templates(server)) == 1
 
 
 def test_state_outlives_many_reloads(run: Run, engine_name: str) -> None:
@@ -133,7 +133,7 @@ def test_code_that_does_not_start_changes_nothing(run: Run, broken: str) -> None
     server.says(r"reload failed|goes on with the code it has")
     assert server.workers() == workers
     assert answer(server) == "version 1"
-    until(lambda: [p["pid"] for p in server.stats["processes"] if p["role"] == "template"] == [template])
+    until(lambda: templates(server) == [template])
     rewrite(server, version(3))
     server.signal(signal.SIGHUP)
     server.says("reloaded app:handlers")
@@ -255,6 +255,79 @@ def test_a_reload_whose_template_is_killed_in_the_middle_comes_to_its_end(run: R
     server.says("reloaded app:handlers")
     server.successors(*before, workers=2)
     assert {answer(server) for _ in range(8)} == {"version 2"}
+
+
+IN_STEPS = (
+    version(2)
+    + """
+import os, time
+
+with open("imports", "a") as imports:
+    imports.write("!")
+number = os.path.getsize("imports")
+
+def pass_by(gate):
+    print(gate, flush=True)
+    while os.path.exists(gate):
+        time.sleep(0.02)
+
+pass_by(f"import {number}")
+handlers.on_start = lambda worker: pass_by("start")
+"""
+)
+
+
+def templates(server: Running) -> list[int]:
+    return [process["pid"] for process in server.stats["processes"] if process["role"] == "template"]
+
+
+@pytest.fixture
+def in_steps(run: Run) -> Running:
+    """A server that reloads code which stops at each gate, a file, for as long as it is there."""
+    server = run(source=version(1), workers=2).ready()
+    rewrite(server, IN_STEPS)
+    (server.folder / "start").touch()
+    return server
+
+
+@pytest.mark.parametrize("is_in_use", [False, True], ids=["before it is in use", "when it is in use"])
+def test_a_template_that_dies_in_the_middle_is_replaced_and_the_reload_goes_on(in_steps: Running, is_in_use: bool) -> None:
+    workers, template = in_steps.workers(), in_steps.template()
+    in_steps.signal(signal.SIGHUP)
+    in_steps.says("start")
+    (fresh,) = set(templates(in_steps)) - {template}
+    os.kill(fresh, signal.SIGSTOP if is_in_use else signal.SIGKILL)
+    (in_steps.folder / "start").unlink()
+    if is_in_use:
+        until(lambda: workers[0] not in in_steps.workers())
+        os.kill(fresh, signal.SIGKILL)
+    until(lambda: in_steps.stats["reloads"] == 1, but=lambda: in_steps.log)
+    in_steps.successors(*workers, workers=2)
+    assert {answer(in_steps) for _ in range(8)} == {"version 2"}
+    until(lambda: not {template, fresh} & set(templates(in_steps)))
+
+
+def test_a_template_that_comes_after_a_reload_takes_nothing_from_it(in_steps: Running) -> None:
+    workers, template = in_steps.workers(), in_steps.template()
+    for gate in ("import 1", "import 2"):
+        (in_steps.folder / gate).touch()
+    in_steps.signal(signal.SIGHUP)
+    in_steps.says("import 1")
+    os.kill(template, signal.SIGKILL)
+    in_steps.says(f"template process {template} died")
+    (fresh,) = templates(in_steps)
+    (in_steps.folder / "import 1").unlink()
+    in_steps.says("import 2")
+    in_steps.says("start")
+    os.kill(fresh, signal.SIGSTOP)  # the order of the second worker waits
+    (in_steps.folder / "start").unlink()
+    until(lambda: workers[0] not in in_steps.workers())
+    late = next(pid for pid in templates(in_steps) if pid != fresh)
+    (in_steps.folder / "import 2").unlink()
+    until(lambda: templates(in_steps) == [fresh], but=lambda: f"{fresh} {late} {in_steps.log}")
+    os.kill(fresh, signal.SIGCONT)
+    until(lambda: in_steps.stats["reloads"] == 1, but=lambda: in_steps.log)
+    in_steps.successors(*workers, workers=2)
 
 
 def test_many_reloads_leave_nothing_behind(run: Run) -> None:

@@ -107,8 +107,6 @@ class Fleet:
         """Goes on after an upgrade: slots without a worker get one, and all of them a fresh one, as in a reload; then there are
         so many."""
         self.was_ready = True
-        if self.generation is None:
-            self.tasks.start(self.renew(0.0))
         for slot in self.slots:
             if slot.current is None:
                 self.tasks.start(self.fill(slot))
@@ -161,6 +159,8 @@ class Fleet:
         self.has_generation.set()
         if before is not None:
             before.retire()
+        if generation.ended.done():  # before it was in use, when nobody missed it
+            self.lost(generation)
 
     async def fill(self, slot: Slot) -> None:
         """Gives the slot a worker that serves; tries until it does. Before the first start was complete,
@@ -420,11 +420,17 @@ class Fleet:
         await self.pause(pause_s)
         while self.generation is None and not self.stopping.is_set():
             try:
-                self.use(await self.new_generation())
+                fresh = await self.new_generation()
             except START_FAILURES as error:
                 pause_s = self.template_backoff.after_failure()
                 log.error("%s; workers that run go on, next try in %.1f s", error, pause_s)
                 await self.pause(pause_s)
+                continue
+            if self.generation is None:
+                self.use(fresh)
+            else:  # a reload came first, and may be in the middle of its workers
+                fresh.retire()
+            return
 
     # ---- advice
 

@@ -79,6 +79,8 @@ def adopt(fleet: Fleet, left: Message) -> None:
         generation.adopt(left["generation"])
         fleet.generations.add(generation)
         fleet.use(generation)
+    else:
+        fleet.tasks.start(fleet.renew(0.0))
     fleet.steer()
 
 
