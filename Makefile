@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV ?= .venv
 APP ?= examples.echo:handlers
 ARGS ?=
+# Tests at once: twice as many as CPUs, for many of them wait for a process to start or for a time to pass.
+JOBS ?= $(shell expr 2 \* $$(nproc))
 SANITIZERS ?= address,undefined
 
 .SHELLFLAGS := -eu -c
@@ -24,8 +26,8 @@ help:  ## this list
 run: $(VENV)/.run $(VENV)/.native-tried  ## serve the echo example; APP=module:attribute and ARGS=--flags change that
 	$(PY) -m unlimitedws $(APP) $(ARGS)
 
-test: $(VENV)/.test $(VENV)/.native  ## the test suite, on both engines; ARGS goes to pytest
-	$(PY) -m pytest -n logical $(ARGS)
+test: $(VENV)/.test $(VENV)/.native  ## the test suite, on both engines, JOBS tests at once; ARGS goes to pytest
+	$(PY) -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: lint types test  ## what a reviewer would run: format, lint, types, tests
 
