@@ -23,14 +23,14 @@ def send_many(peer: Peer, count: int, size: int = 4) -> None:
 
 def test_a_burst_is_handled_at_once_and_the_rest_has_to_wait(drive: Drive) -> None:
     driver = drive(messages_per_s=20, rate_burst_s=0.5)
+    began = time.monotonic()
     peer = driver.connect()
     send_many(peer, 30)
     driver.until(lambda: len(driver.named("on_message")) >= 10)
     driver.rest()
-    assert len(driver.named("on_message")) <= 12  # how long it took until here brought a token, too
-    began = time.monotonic()
+    assert len(driver.named("on_message")) <= 11 + 20 * (time.monotonic() - began)  # however long it took until here
     driver.until(lambda: len(driver.named("on_message")) == 30, ticking=True)
-    assert 0.5 < time.monotonic() - began < 5
+    assert 0.9 < time.monotonic() - began < 5
     assert driver.only.is_open
 
 
@@ -44,16 +44,16 @@ def test_the_messages_that_wait_come_in_their_order(drive: Drive) -> None:
 
 def test_bytes_are_limited_with_their_framing_whatever_they_are(drive: Drive) -> None:
     driver = drive(bytes_per_s=10_000, rate_burst_s=0.5, receive_bytes=4096)
+    began = time.monotonic()
     peer = driver.connect()
     send_many(peer, 1, 5_000)
     driver.until(lambda: driver.named("on_message"))
     peer.say(pack(PONG, b"x" * 100) * 150)
     driver.rest()
     read = driver.count("bytes_in")
-    assert read < 5_000 + 3 * 4096
-    began = time.monotonic()
+    assert read < 5_000 + 3 * 4096 + 10_000 * (time.monotonic() - began)  # however long it took until here
     driver.until(lambda: driver.count("bytes_in") > 20_000, ticking=True)
-    assert time.monotonic() - began > 0.5
+    assert time.monotonic() - began > 0.8
     assert driver.only.is_open
 
 
@@ -68,11 +68,12 @@ def test_a_message_larger_than_the_burst_comes_all_the_same(drive: Drive) -> Non
 @pytest.mark.parametrize("settings", [{"messages_per_s": 10}, {"bytes_per_s": 100}], ids=["messages", "bytes"])
 def test_who_sends_too_much_is_closed_where_the_policy_is_to_close(drive: Drive, settings: dict[str, Any]) -> None:
     driver = drive(rate_policy="close", **settings)
+    began = time.monotonic()
     peer = driver.connect()
     send_many(peer, 50)
     driver.until(lambda: peer.closed_with)
     assert peer.closed_with == (1008, "too fast")
-    assert len(driver.named("on_message")) <= 11
+    assert len(driver.named("on_message")) <= 11 + 10 * (time.monotonic() - began)
     peer.say(pack_close(1008))
     driver.ended(peer)
     assert driver.named("on_close") == [Close(1008, "too fast", Cause.RATE, True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import repeat
@@ -65,6 +66,16 @@ def attacked(row: Row, honest: Callable[[Served], ClientConnection] = Served.cli
         with honest(there) as client:
             client.send("honest")
             assert client.recv(timeout=WAIT_S) == "honest"
+
+
+def refused(ask: Callable[[], bytes], times: int, *, burst: int, per_s: float, welcome: bytes) -> list[bytes]:
+    """The answers that are none to a welcome: as many as the rate leaves, however long it took to ask so often."""
+    began = time.monotonic()
+    answers = [ask() for _ in range(times)]
+    assert all(answer.startswith(welcome) for answer in answers[:burst])
+    found = [answer for answer in answers if not answer.startswith(welcome)]
+    assert len(found) >= times - burst - per_s * (time.monotonic() - began)
+    return found
 
 
 def ends(there: Served) -> int:
