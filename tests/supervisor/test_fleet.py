@@ -7,24 +7,34 @@ import re
 import signal
 import socket
 import threading
+import time
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import ECHO, is_alive, until
+from tests.supervisor.running import ECHO, Running, is_alive, launcher, until
 
 # ---- death
 
 
 def test_a_killed_worker_is_replaced_within_a_second(run: Run, engine_name: str) -> None:
-    server = run(workers=2, engine=engine_name).ready()
+    assert any(
+        replaced_after_s(run(workers=2, engine=engine_name).ready()) <= 1.0 for _ in range(5)
+    )  # in one try: this machine may be busy
+
+
+def replaced_after_s(server: Running) -> float:
+    """How long a killed worker was missing."""
     victim, neighbour = server.workers()
+    began = time.monotonic()
     os.kill(victim, signal.SIGKILL)
-    assert neighbour in server.successors(victim, workers=2, timeout_s=1.0 + 1.0)  # 1 s more for a busy machine
+    assert neighbour in server.successors(victim, workers=2)
+    took_s = time.monotonic() - began
     server.says(rf"worker {victim} of slot 0 was killed by SIGKILL; restarting in 0.1 s")
     assert [slot["restarts"] for slot in server.stats["slots"]] == [1, 0]
     assert all(server.echoes() for _ in range(6))
+    return took_s
 
 
 def test_clients_of_other_workers_notice_nothing(run: Run) -> None:
@@ -222,10 +232,10 @@ def test_template_and_worker_killed_at_once_are_both_replaced(run: Run) -> None:
 
 
 def test_a_template_that_does_not_fork_is_replaced(run: Run) -> None:
-    server = run(workers=1).ready()
+    server = run(script="from unlimitedws.supervisor import generation\n\ngeneration.SPAWN_S = 2.0\n" + launcher()).ready()
     template, worker = server.template(), server.workers()[0]
     os.kill(template, signal.SIGSTOP)
     os.kill(worker, signal.SIGKILL)
-    server.says(rf"template process {template} does not fork; killing it", timeout_s=20)
+    server.says(rf"template process {template} does not fork; killing it")
     server.successors(worker, workers=1)
     assert server.echoes()
