@@ -16,7 +16,7 @@ from unlimitedws.front import Front
 from unlimitedws.gate import Gate
 from unlimitedws.threads import ThreadPool
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class House:

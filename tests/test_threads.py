@@ -11,7 +11,7 @@ import pytest
 
 from unlimitedws.threads import ThreadPool
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 def on_loop(test: Callable[[ThreadPool], Any], *, threads: int = 2, queue: int = 2) -> None:

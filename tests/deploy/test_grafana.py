@@ -113,7 +113,7 @@ def prometheus(run: Run, tmp_path: Path) -> Iterator[int]:
 def is_ready(port: int) -> bool:
     """Whether a Prometheus has read its files: until then it listens, and answers 503."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=10):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=30):
             return True
     except urllib.error.HTTPError as error:
         error.close()
@@ -123,13 +123,13 @@ def is_ready(port: int) -> bool:
 def visit(server: Running) -> None:
     with server.connect() as client:
         client.send("hello")
-        assert client.recv(timeout=10) == "hello"
+        assert client.recv(timeout=30) == "hello"
 
 
 def answer(port: int, expression: str) -> list[Any]:
     """What Prometheus says to it now."""
     query = urllib.parse.urlencode({"query": expression})
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{query}", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{query}", timeout=30) as response:
         document = json.load(response)
     assert document["status"] == "success", expression
     result: list[Any] = document["data"]["result"]

@@ -19,7 +19,7 @@ from unlimitedws.wire.closing import Cause, Close
 from unlimitedws.wire.deflate import Policy, negotiate
 
 HOOKS = ("on_connect", "on_message", "on_close", "on_drain")
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 class Front:

@@ -69,7 +69,7 @@ class Serving:
 
     def stats(self) -> dict[str, Any]:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"http://127.0.0.1:{self.admin_port}/stats", timeout=10) as answer:
+        with opener.open(f"http://127.0.0.1:{self.admin_port}/stats", timeout=30) as answer:
             found: dict[str, Any] = json.load(answer)
             return found
 

@@ -24,7 +24,7 @@ def serving(serve: Serve) -> Serving:
 
 
 def news(client: ClientConnection) -> dict[str, object]:
-    found: dict[str, object] = json.loads(client.recv(timeout=10))
+    found: dict[str, object] = json.loads(client.recv(timeout=30))
     return found
 
 
@@ -47,14 +47,14 @@ def test_what_is_no_chat_message_is_refused_with_a_reason(serving: Serving, mess
         assert news(client) == {"people": 1}
         client.send(message)
         with pytest.raises(ConnectionClosedError) as caught:
-            client.recv(timeout=10)
+            client.recv(timeout=30)
     assert caught.value.rcvd is not None
     assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1003, "send JSON with a name and a text")
 
 
 def test_the_page_is_served_on_the_same_port(serving: Serving) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{serving.port}/", timeout=10) as answer:
+    with opener.open(f"http://127.0.0.1:{serving.port}/", timeout=30) as answer:
         assert answer.headers["Content-Type"].startswith("text/html")
         assert answer.read() == Path("examples/chat/index.html").read_bytes()
 

@@ -17,9 +17,9 @@ PROGRAM = "examples/launcher.py"
 def test_it_greets_with_its_own_argument_and_echoes(run: Serve) -> None:
     serving = run(PROGRAM, "--port", "0", "--admin-port", "0", "--greeting", "Good evening")
     with connect(serving.url, proxy=None) as client:
-        assert re.fullmatch(r"Good evening, you are connection \d+", str(client.recv(timeout=10)))
+        assert re.fullmatch(r"Good evening, you are connection \d+", str(client.recv(timeout=30)))
         client.send("hi")
-        assert client.recv(timeout=10) == "hi"
+        assert client.recv(timeout=30) == "hi"
     assert "with 2 workers" in serving.log
 
 

@@ -35,4 +35,4 @@ def counted(clients: Sequence[ClientConnection]) -> list[Counted]:
     """What each client is told when it sends a message."""
     for client in clients:
         client.send("?")
-    return [Counted(*map(int, str(client.recv(timeout=10)).split())) for client in clients]
+    return [Counted(*map(int, str(client.recv(timeout=30)).split())) for client in clients]

@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 
-WAIT_S = 15.0
+WAIT_S = 30.0
 
 
 class Manager:

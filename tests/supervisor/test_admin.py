@@ -224,7 +224,7 @@ def test_stats_say_who_serves_what(run: Run) -> None:
     server = run(workers=2).ready()
     with server.connect() as client:
         client.send("0123456789")
-        client.recv(timeout=10)
+        client.recv(timeout=30)
         stats = server.stats
     assert (stats["pid"], stats["listening"], stats["ready"]) == (server.pid, [f"127.0.0.1:{server.port}"], True)
     assert [worker["slot"] for worker in stats["workers"]] == [0, 1]
@@ -252,7 +252,7 @@ def test_it_is_not_ready_before_the_first_worker_is_and_from_the_moment_it_stops
     (server.folder / "go").touch()
     server.ready()
     assert server.get("/readyz") == (200, "ready\n")
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as mute:
         mute.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

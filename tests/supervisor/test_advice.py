@@ -14,7 +14,7 @@ from tests.supervisor.running import Running, until
 
 def knock(server: Running) -> socket.socket | None:
     """A WebSocket, or None where the server is full."""
-    peer = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    peer = socket.create_connection(("127.0.0.1", server.port), timeout=30)
     try:
         peer.sendall(request("/"))
         if peer.recv(13) == b"HTTP/1.1 101 ":
@@ -77,7 +77,7 @@ def test_every_worker_is_told_that_memory_is_short(run: Run, engine_name: str) -
 
 
 def answer(server: Running) -> bytes:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as peer:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as peer:
         peer.sendall(request("/"))
         return peer.recv(1000)
 

@@ -153,7 +153,7 @@ def test_the_last_line_of_a_stop_comes_when_nothing_is_left(run: Run) -> None:
 
 def test_a_stop_that_takes_its_time_tells_how_many_are_left(run: Run) -> None:
     server = run(workers=1, close_timeout_s=60, stop_timeout_s=60).ready()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute, server.dial_control() as sock:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as mute, server.dial_control() as sock:
         mute.sendall(request())
         assert mute.recv(4096).startswith(b"HTTP/1.1 101")
         until(lambda: server.stats["total"]["connections_open"] == 1)

@@ -116,7 +116,7 @@ def test_a_page_begins_with_what_each_worker_did_before_it(run: Run, browser: Br
     server = run(workers=2).ready()
     with server.connect() as client:
         client.send("hello")
-        assert client.recv(timeout=10) == "hello"
+        assert client.recv(timeout=30) == "hello"
         # Two looks, so that there is a rate between them.
         until(lambda: len(json.loads(server.get("/history/workers")[1])["times"]) > 1, timeout_s=60)
         tab = watched(browser, server, "/#workers")

@@ -29,7 +29,7 @@ from unlimitedws.supervisor.listeners import Listeners, has_waiting, listen_for_
 def health(server: Running) -> int:
     """Status of the health route on the main port."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/health", timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         with error:
@@ -47,7 +47,7 @@ def test_during_the_delay_nobody_is_ready_and_everybody_is_served(run: Run, engi
     until(lambda: {health(server) for _ in range(8)} == {503})
     assert server.echoes()
     client.send("still there?")
-    assert client.recv(timeout=10) == "still there?"
+    assert client.recv(timeout=30) == "still there?"
     server.signal(signal.SIGTERM)
     server.says("SIGTERM again: stopping at once")
     assert server.ends() == 0
@@ -58,7 +58,7 @@ def test_after_the_delay_it_stops_as_ever(run: Run) -> None:
     client = server.connect()
     server.signal(signal.SIGTERM)
     with pytest.raises(ConnectionClosed) as closed:
-        client.recv(timeout=20)
+        client.recv(timeout=30)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "server is stopping, retry in 1 s")
     assert server.ends() == 0
@@ -83,7 +83,7 @@ def test_a_sigterm_to_the_whole_group_ends_the_delay_as_nobody_is_left_to_accept
     client = server.connect()
     os.killpg(server.pid, signal.SIGTERM)
     with pytest.raises(ConnectionClosed):
-        client.recv(timeout=20)
+        client.recv(timeout=30)
     assert server.ends() == 0
     assert "starting another" not in server.log
 
@@ -96,7 +96,7 @@ def test_clients_that_wait_in_the_queue_are_served_before_the_listener_closes(ru
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     with contextlib.ExitStack() as stack:
-        queued = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)) for _ in range(400)]
+        queued = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(400)]
         for client in queued:
             client.sendall(request())
         server.signal(signal.SIGTERM)
@@ -145,7 +145,7 @@ def everything(client: socket.socket) -> bytes:
 
 def test_progress_is_told_while_clients_are_left(run: Run) -> None:
     server = run(stop_timeout_s=300, close_timeout_s=300).ready()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as mute:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as mute:
         mute.sendall(request())
         assert mute.recv(4096).startswith(b"HTTP/1.1 101")
         server.signal(signal.SIGTERM)
@@ -171,10 +171,10 @@ def test_clients_that_a_reload_cannot_move_are_asked_back_with_1012(run: Run, en
     server = run(source=NEVER_DONE, workers=1, engine=engine_name, handover_timeout_s=0.1, stop_timeout_s=2).ready()
     client = server.connect()
     client.send("?")
-    assert client.recv(timeout=20) == "begun"
+    assert client.recv(timeout=30) == "begun"
     server.signal(signal.SIGHUP)
     with pytest.raises(ConnectionClosed) as closed:
-        client.recv(timeout=20)
+        client.recv(timeout=30)
     assert closed.value.rcvd is not None
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1012, "server is restarting, retry in 1 s")
 

@@ -45,7 +45,7 @@ def test_clients_of_other_workers_notice_nothing(run: Run) -> None:
     for client in clients:
         try:
             client.send("still there?")
-            alive += client.recv(timeout=10) == "still there?"
+            alive += client.recv(timeout=30) == "still there?"
         except (ConnectionClosed, OSError):
             pass
     opened = {worker["slot"]: worker["connections_open"] for worker in server.stats["workers"]}
@@ -83,7 +83,7 @@ class Talk:
         try:
             while not self._stop:
                 self.client.send(f"message {self.answers}")
-                self.wrong += self.client.recv(timeout=10) != f"message {self.answers}"
+                self.wrong += self.client.recv(timeout=30) != f"message {self.answers}"
                 self.answers += 1
         except (ConnectionClosed, OSError):
             self.ended = True
@@ -103,7 +103,7 @@ def test_clients_in_the_queue_of_a_dead_worker_are_served_by_its_successor(run: 
         b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
-    queued = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(50)]
+    queued = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(50)]
     for client in queued:
         client.sendall(request)
     os.kill(victim, signal.SIGKILL)
@@ -117,7 +117,7 @@ def test_what_a_dead_worker_has_counted_is_not_lost_and_what_it_held_is(run: Run
     client = server.connect()
     for _ in range(7):
         client.send("count me")
-        client.recv(timeout=10)
+        client.recv(timeout=30)
     before = server.stats["total"]
     assert (before["messages_in"], before["connections_open"]) == (7, 1)
     victim = server.workers()[0]
@@ -139,7 +139,7 @@ def test_connection_ids_are_never_given_twice(run: Run) -> None:
         found = []
         for _ in range(6):
             with server.connect() as client:
-                found.append(int(client.recv(timeout=10)))
+                found.append(int(client.recv(timeout=30)))
         return found
 
     first = ids()
@@ -182,7 +182,7 @@ def test_on_start_that_fails_later_is_tried_again_instead_of_ending_the_server(r
 
 def test_a_worker_that_somebody_told_to_stop_is_replaced_while_it_drains(run: Run) -> None:
     server = run(workers=1, close_timeout_s=60).ready()
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as mute:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as mute:
         mute.sendall(
             b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -215,7 +215,7 @@ def test_a_killed_template_is_replaced_and_workers_go_on(run: Run) -> None:
     until(lambda: "template" in [process["role"] for process in server.stats["processes"]])
     assert server.workers() == workers
     client.send("still there?")
-    assert client.recv(timeout=10) == "still there?"
+    assert client.recv(timeout=30) == "still there?"
     os.kill(workers[0], signal.SIGKILL)  # an adopted one: the supervisor itself learns how it ended
     server.says(rf"worker {workers[0]} of slot 0 was killed by SIGKILL")
     server.successors(workers[0], workers=2)

@@ -47,7 +47,7 @@ def crowd(server: Running, size: int) -> Iterator[list[Peer]]:
     with ExitStack() as stack:
         peers = []
         for _ in range(size):
-            sock = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
             sock.sendall(request())
             head(sock)
             peers.append(Peer(sock))

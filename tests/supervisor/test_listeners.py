@@ -197,7 +197,7 @@ def dial(listeners: Listeners, clients: int = 60) -> list[int]:
     """How many new clients each slot gets."""
     found = [0] * len(listeners.of_slots)
     for _ in range(clients):
-        with socket.create_connection(listeners.all[0].sock.getsockname()[:2], timeout=10):
+        with socket.create_connection(listeners.all[0].sock.getsockname()[:2], timeout=30):
             while not (got := [number for number, mine in enumerate(listeners.of_slots) if any(accept_all(each.sock) for each in mine)]):
                 pass  # the queue is seen a moment after the handshake
             found[got[0]] += 1
@@ -329,15 +329,15 @@ def said_to(client: ClientConnection) -> str:
     """What a server says to one message of a client, which is closed."""
     with client:
         client.send("hello")
-        return str(client.recv(timeout=10))
+        return str(client.recv(timeout=30))
 
 
 def tcp_client(place: str) -> ClientConnection:
-    return connect(f"ws://{place}/", open_timeout=10, close_timeout=5)
+    return connect(f"ws://{place}/", open_timeout=30, close_timeout=5)
 
 
 def unix_client(path: Path | str) -> ClientConnection:
-    return unix_connect(str(path), "ws://localhost/", open_timeout=10, close_timeout=5)
+    return unix_connect(str(path), "ws://localhost/", open_timeout=30, close_timeout=5)
 
 
 def test_a_server_listens_in_several_places(run: Run, engine_name: str) -> None:
@@ -419,7 +419,7 @@ def test_one_socket_of_systemd_is_shared_by_all_workers(run: Run, engine_name: s
 def test_clients_that_come_between_two_starts_wait_for_the_second(run: Run) -> None:
     with passed() as sockets, contextlib.ExitStack() as stack:
         run(listen="systemd", sockets=sockets).ready().stop()
-        client = stack.enter_context(socket.create_connection(sockets[0].getsockname(), timeout=10))
+        client = stack.enter_context(socket.create_connection(sockets[0].getsockname(), timeout=30))
         client.sendall(request())
         run(listen="systemd", sockets=sockets).ready()
         assert client.recv(4096).startswith(b"HTTP/1.1 101")

@@ -124,11 +124,11 @@ def test_a_worker_imports_nothing_that_the_others_could_share(run: Run, engine_n
     server = run(workers=2, engine=engine_name, source=WHAT_IS_NEW, deflate=True, health_path="/health").ready()
     with server.connect() as client:
         client.send("?")
-        client.recv(timeout=10)
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=10) as answer:
+        client.recv(timeout=30)
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=30) as answer:
             assert answer.read() == b"hello"
         client.send("and now?")
-        assert client.recv(timeout=10) == "[]"
+        assert client.recv(timeout=30) == "[]"
 
 
 @pytest.mark.skipif("UNLIMITEDWS_TEST_SANITIZED" in os.environ, reason="a sanitizer's own memory is what would be measured")

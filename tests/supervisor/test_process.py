@@ -105,7 +105,7 @@ def test_a_worker_that_hangs_is_dumped_and_replaced(run: Run) -> None:
     client = server.connect()
     client.send("hang")
     with pytest.raises(ConnectionClosed):
-        client.recv(timeout=15)
+        client.recv(timeout=30)
     server.says(rf"the loop of worker {pid} of slot 0 has not turned for 1 s")
     server.says("in a_handler_that_hangs")
     server.says(rf"worker {pid} of slot 0 was killed by SIGKILL \(its loop hung\)")
@@ -117,7 +117,7 @@ def test_a_worker_that_hangs_is_left_alone_when_the_limit_is_off(run: Run) -> No
     server = run(source=source, workers=1, hang_timeout_s=0).ready()
     client = server.connect()
     client.send("hang")
-    assert client.recv(timeout=15) == "late"
+    assert client.recv(timeout=30) == "late"
 
 
 def test_a_machine_that_was_suspended_loses_no_worker(run: Run) -> None:
@@ -168,7 +168,7 @@ def test_without_uvloop_the_standard_loop_does(run: Run) -> None:
         server = run(source=source, files=files).ready()
         with server.connect() as client:
             client.send("?")
-            assert client.recv(timeout=10) == module
+            assert client.recv(timeout=30) == module
         server.stop()
 
 
@@ -190,7 +190,7 @@ def test_programs_that_an_app_starts_take_signals_as_usual(run: Run) -> None:
     server = run(source="import subprocess\n" + source, workers=1).ready()
     with server.connect() as client:
         client.send("?")
-        assert client.recv(timeout=10) == str(-signal.SIGINT)
+        assert client.recv(timeout=30) == str(-signal.SIGINT)
 
 
 def test_a_sigterm_before_the_loop_runs_is_not_lost() -> None:

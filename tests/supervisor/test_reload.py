@@ -39,7 +39,7 @@ def answer(server: Running) -> str | bytes:
     try:
         with server.connect() as client:
             client.send("?")
-            return client.recv(timeout=10)
+            return client.recv(timeout=30)
     except ConnectionClosed:
         return ""
 
@@ -53,7 +53,7 @@ def test_sighup_brings_fresh_code_to_every_slot_and_closes_nobody(run: Run, engi
     clients = [server.connect() for _ in range(6)]
     for client in clients:
         client.send("?")
-    assert {client.recv(timeout=10) for client in clients} == {"version 1"}
+    assert {client.recv(timeout=30) for client in clients} == {"version 1"}
     before = server.workers()
     rewrite(server, version(2))
     server.signal(signal.SIGHUP)
@@ -63,7 +63,7 @@ def test_sighup_brings_fresh_code_to_every_slot_and_closes_nobody(run: Run, engi
     until(lambda: not any(is_alive(pid) for pid in before))
     for client in clients:
         client.send("?")
-    assert {client.recv(timeout=10) for client in clients} == {"version 2"}
+    assert {client.recv(timeout=30) for client in clients} == {"version 2"}
     stats = server.stats
     assert (stats["reloads"], stats["restarts"]) == (1, 0)
     assert stats["total"]["connections_open"] == 6
@@ -87,11 +87,11 @@ def test_what_cannot_move_is_closed_with_1012(run: Run, tmp_path: Path, engine_n
     url = f"wss://127.0.0.1:{server.port}/"
     context = authority.client_context()
     context.check_hostname = False
-    with connect(url, ssl=context, open_timeout=10, close_timeout=5) as client:
+    with connect(url, ssl=context, open_timeout=30, close_timeout=5) as client:
         assert server.ctl("reload").stdout.endswith("the new code serves in 1 worker; 1 connection that could not move closed with 1012\n")
         server.says("closes with 1012 what cannot move: 1 connections")
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=20)
+            client.recv(timeout=30)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
 
@@ -107,7 +107,7 @@ def test_a_client_that_talks_all_the_time_misses_nothing(run: Run, engine_name: 
                 client.send(f"{sent}")
             sent += 1
     for client in clients:
-        assert [client.recv(timeout=10) for _ in range(sent)] == [f"{number}" for number in range(sent)]
+        assert [client.recv(timeout=30) for _ in range(sent)] == [f"{number}" for number in range(sent)]
 
 
 def test_the_port_is_open_all_through_a_reload(run: Run) -> None:
@@ -116,7 +116,7 @@ def test_the_port_is_open_all_through_a_reload(run: Run) -> None:
     rewrite(server, version(2))
     server.signal(signal.SIGHUP)
     while "reloaded app:handlers" not in server.log:
-        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
 
 
 IMPORT_FAILS = "raise RuntimeError('broken code')"
@@ -228,7 +228,7 @@ def test_a_worker_of_the_old_code_that_starts_late_does_not_take_the_place_of_th
     (server.folder / "start hangs").unlink()
     until(lambda: not is_alive(late))
     client.send("?")
-    assert client.recv(timeout=10) == "version 2"
+    assert client.recv(timeout=30) == "version 2"
     assert answer(server) == "version 2"
     assert server.stats["total"]["closes"]["drain"] == 0
 
@@ -379,7 +379,7 @@ def served_names(server: Running, authority: Authority) -> list[str]:
     """The names of the certificate that a new client sees."""
     context = authority.client_context()
     context.check_hostname = False
-    with context.wrap_socket(socket.create_connection(("127.0.0.1", server.port), timeout=10)) as client:
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", server.port), timeout=30)) as client:
         return [str(name) for kind, name in client.getpeercert()["subjectAltName"] if kind == "DNS"]  # type: ignore[index,misc]
 
 

@@ -162,7 +162,7 @@ def test_a_worker_that_has_grown_too_large_is_replaced(run: Run) -> None:
     (before,) = server.workers()
     client = server.connect()
     client.send("grow")
-    assert client.recv(timeout=20) == "grown"
+    assert client.recv(timeout=30) == "grown"
     server.says(rf"replacing worker {before} of slot 0: it takes \d+ MiB of memory")
     server.successors(before, workers=1)
     assert "replacing" not in server.log.replace(f"replacing worker {before}", "")

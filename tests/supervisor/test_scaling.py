@@ -121,7 +121,7 @@ def test_what_cannot_move_is_closed_with_1012_and_told(run: Run, tmp_path: Path)
     server = run(certfile=chain, keyfile=key, workers=2).ready()
     context = authority.client_context()
     context.check_hostname = False
-    clients = [connect(f"wss://127.0.0.1:{server.port}/", ssl=context, open_timeout=10, close_timeout=5) for _ in range(12)]
+    clients = [connect(f"wss://127.0.0.1:{server.port}/", ssl=context, open_timeout=30, close_timeout=5) for _ in range(12)]
     for client in clients:
         server.clients.enter_context(client)
     until(lambda: sum(held(server)) == 12)
@@ -132,7 +132,7 @@ def test_what_cannot_move_is_closed_with_1012_and_told(run: Run, tmp_path: Path)
     for client in clients:
         try:
             client.send("still there?")
-            assert client.recv(timeout=10) == "still there?"
+            assert client.recv(timeout=30) == "still there?"
         except ConnectionClosed as error:
             closed.append(error.rcvd.code if error.rcvd else None)
     assert closed == [1012] * leaving
@@ -148,7 +148,7 @@ def test_every_kind_of_place_is_served_by_those_that_come_and_by_those_that_stay
             client = unix_connect(str(relative(server)), "ws://x/") if path == "unix" else connect(f"ws://127.0.0.1:{port}/")
             with client:
                 client.send("hello")
-                assert client.recv(timeout=10) == "hello"
+                assert client.recv(timeout=30) == "hello"
 
     for workers in (3, 1, 2):
         scale(server, workers)
@@ -169,9 +169,9 @@ def test_sockets_of_systemd_that_only_one_worker_had_go_to_a_neighbour(run: Run)
         for workers in (1, 2, 1):
             scale(server, workers)
             for _ in range(12):
-                with connect(f"ws://127.0.0.1:{port}/", open_timeout=10) as client:
+                with connect(f"ws://127.0.0.1:{port}/", open_timeout=30) as client:
                     client.send("hello")
-                    assert client.recv(timeout=10) == "hello"
+                    assert client.recv(timeout=30) == "hello"
 
 
 def reusing(port: int) -> socket.socket:
@@ -421,7 +421,7 @@ def test_a_worker_that_is_given_up_because_another_failed_moves_whom_it_has_acce
 def answers(client: ClientConnection, message: str) -> bool:
     """Whether this is what it receives, and not its end."""
     try:
-        return client.recv(timeout=20) == message
+        return client.recv(timeout=30) == message
     except ConnectionClosed:
         return False
 
@@ -519,9 +519,9 @@ def test_the_limits_of_the_server_are_shared_by_as_many_as_there_are(run: Run) -
 
 def refused(server: Running) -> bool:
     try:
-        with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=10) as client:
+        with connect(f"ws://127.0.0.1:{server.port}/", open_timeout=30) as client:
             client.send("hello")
-            return client.recv(timeout=10) != "hello"
+            return client.recv(timeout=30) != "hello"
     except Exception:
         return True
 

@@ -45,7 +45,7 @@ def share(listeners: Sequence[socket.socket], clients: int = CLIENTS) -> list[in
     """How many of so many new connections each listener gets."""
     found = [0] * len(listeners)
     for _ in range(clients):
-        with socket.create_connection(listeners[0].getsockname()[:2], timeout=10):
+        with socket.create_connection(listeners[0].getsockname()[:2], timeout=30):
             while not (got := [i for i, listener in enumerate(listeners) if accepts(listener)]):
                 pass  # the handshake of loopback is done; the queue is seen a moment later
             found[got[0]] += 1
@@ -210,7 +210,7 @@ def test_who_begins_to_connect_is_turned_away_and_who_has_begun_gets_through(hos
     if host == "::1" and not has_ipv6():
         pytest.skip("this machine has no IPv6")
     with group(1, host) as (listener,), socket.socket(listener.family) as late:
-        early = [socket.create_connection(listener.getsockname()[:2], timeout=10) for _ in range(5)]
+        early = [socket.create_connection(listener.getsockname()[:2], timeout=30) for _ in range(5)]
         turn_away(listener)
         late.setblocking(False)
         assert late.connect_ex(listener.getsockname()) == errno.EINPROGRESS
@@ -295,7 +295,7 @@ def test_clients_in_the_queue_of_a_slot_that_is_steered_around_still_wait_for_it
         os.kill(pid, signal.SIGSTOP)  # nobody accepts; the kernel's hash fills both queues
     (server.folder / "wait").touch()
     victim, neighbour = server_pids(server)
-    queued = [socket.create_connection(("127.0.0.1", server.port), timeout=20) for _ in range(40)]
+    queued = [socket.create_connection(("127.0.0.1", server.port), timeout=30) for _ in range(40)]
     for client in queued:
         client.sendall(request())
     os.kill(victim, signal.SIGKILL)

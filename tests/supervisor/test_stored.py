@@ -69,7 +69,7 @@ def test_clients_that_come_between_two_starts_are_served_by_the_second(run: Run,
     port = a_port()
     start(run, manager, port, workers=2, engine=engine_name).ready().stop()
     with contextlib.ExitStack() as stack:
-        waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)) for _ in range(40)]
+        waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(40)]
         for client in waiting:
             client.sendall(request())
         start(run, manager, port, workers=2, engine=engine_name).ready()
@@ -82,7 +82,7 @@ def test_clients_in_the_queues_of_a_supervisor_that_was_killed_are_served_too(ru
     first = start(run, manager, port, workers=2).ready()
     manager.hears("READY=1")
     first.destroy()
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
         client.sendall(request())
         start(run, manager, port, workers=2).ready()
         assert client.recv(4096).startswith(b"HTTP/1.1 101")
@@ -93,7 +93,7 @@ def test_a_restart_with_another_number_of_workers_loses_nobody(run: Run, manager
     port = a_port()
     start(run, manager, port, workers=before).ready().stop()
     with contextlib.ExitStack() as stack:
-        waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20)) for _ in range(30)]
+        waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30)) for _ in range(30)]
         for client in waiting:
             client.sendall(request())
         server = start(run, manager, port, workers=after).ready()
@@ -113,7 +113,7 @@ def test_what_nobody_listens_on_any_more_is_given_up(run: Run, manager: Manager)
     manager.hears("FDSTOREREMOVE=1\nFDNAME=unlimitedws-0$")
     os.close(manager.kept.pop("unlimitedws-0"))
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=10)
+        socket.create_connection(("127.0.0.1", port), timeout=30)
     assert server.port == other
 
 
@@ -150,7 +150,7 @@ def test_a_second_signal_and_a_stop_leave_the_listeners_open(run: Run, manager: 
     manager.hears("READY=1")
     server.signal(signal.SIGTERM)
     assert server.ends() == 0
-    socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    socket.create_connection(("127.0.0.1", port), timeout=30).close()
 
 
 # ---- the store itself

@@ -50,6 +50,6 @@ def test_random_numbers_differ_between_workers(run: Run) -> None:
     while len(answers) < 2:
         with server.connect() as client:
             client.send("?")
-            pid, number = str(client.recv(timeout=10)).split()
+            pid, number = str(client.recv(timeout=30)).split()
             answers.setdefault(pid, number)
     assert len(set(answers.values())) == 2

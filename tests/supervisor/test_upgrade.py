@@ -66,7 +66,7 @@ def stats_of(server: Running) -> dict[str, Any]:
 def echo(clients: list[ClientConnection], text: str) -> None:
     for client in clients:
         client.send(text)
-    assert [client.recv(timeout=20) for client in clients] == [text] * len(clients)
+    assert [client.recv(timeout=30) for client in clients] == [text] * len(clients)
 
 
 # ---- what clients see
@@ -89,13 +89,13 @@ def test_connections_outlive_the_supervisor(run: Run, engine_name: str) -> None:
     assert (stats["pid"], stats["restarts"], stats["total"]["connections_open"]) == (server.pid, 0, 8)
     assert stats["total"]["connections_opened"] == 8
     assert stats["total"]["closes"]["drain"] == 0
-    socket.create_connection(("127.0.0.1", port), timeout=10).close()
+    socket.create_connection(("127.0.0.1", port), timeout=30).close()
 
 
 def echo_of_version(clients: list[ClientConnection], number: int) -> None:
     for client in clients:
         client.send("?")
-    assert {client.recv(timeout=20) for client in clients} == {f"version {number}"}
+    assert {client.recv(timeout=30) for client in clients} == {f"version {number}"}
 
 
 def test_clients_that_talk_all_the_time_lose_nothing(run: Run, engine_name: str) -> None:
@@ -109,7 +109,7 @@ def test_clients_that_talk_all_the_time_lose_nothing(run: Run, engine_name: str)
                 client.send(f"{sent}")
             sent += 1
     for client in clients:
-        assert [client.recv(timeout=20) for _ in range(sent)] == [f"{number}" for number in range(sent)]
+        assert [client.recv(timeout=30) for _ in range(sent)] == [f"{number}" for number in range(sent)]
     assert server.stats["upgrades"] == 2
 
 
@@ -119,7 +119,7 @@ def test_newcomers_are_never_refused(run: Run) -> None:
     server.signal(signal.SIGUSR2)
     while "reloaded app:handlers" not in server.log:
         assert "no upgrade" not in server.log, server.log
-        socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()
 
 
 def test_what_was_counted_goes_on_being_counted(run: Run) -> None:
@@ -222,7 +222,7 @@ def test_a_release_with_another_handover_drains_the_old_workers(run: Run, releas
     upgrade(server)
     for client in clients:
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=20)
+            client.recv(timeout=30)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1012
     server.says("closes its connections: it is of another release")
@@ -411,7 +411,7 @@ def test_after_a_program_that_fails_in_spite_of_the_check_the_workers_end_polite
     server.signal(signal.SIGUSR2)
     for client in clients:
         with pytest.raises(ConnectionClosed) as closed:
-            client.recv(timeout=20)
+            client.recv(timeout=30)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1001
     assert server.ends(60) == 7
@@ -467,7 +467,7 @@ def test_a_launcher_script_is_started_again(run: Run) -> None:
     upgrade(server)
     for client in clients:
         client.send("?")
-        assert client.recv(timeout=20) == "fresh"
+        assert client.recv(timeout=30) == "fresh"
     assert [line for line in server.log.splitlines() if line.startswith("hello")] == ["hello from False", "hello from True"]
 
 
@@ -687,7 +687,7 @@ def test_listeners_follow_the_settings(run: Run) -> None:
     (server.folder / "settings.toml").write_text("listen = 'unix:two.sock'")
     upgrade(server, 2)
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port), timeout=10)
+        socket.create_connection(("127.0.0.1", port), timeout=30)
     echo([*clients, server.connect_at(f"unix:{server.folder}/two.sock")], "still")
 
 
@@ -717,7 +717,7 @@ def test_listeners_in_the_store_of_systemd_stay_there(run: Run, tmp_path: Path) 
         assert manager.kept == kept
         assert "FDSTOREREMOVE=1" not in "".join(manager.has_heard())
         server.stop()
-        socket.create_connection(("127.0.0.1", port), timeout=10).close()  # the test is its systemd
+        socket.create_connection(("127.0.0.1", port), timeout=30).close()  # the test is its systemd
 
 
 def said(manager: Manager, what: str) -> None:
