@@ -281,53 +281,70 @@ def templates(server: Running) -> list[int]:
     return [process["pid"] for process in server.stats["processes"] if process["role"] == "template"]
 
 
-@pytest.fixture
-def in_steps(run: Run) -> Running:
+def stepping(run: Run, **settings: object) -> Running:
     """A server that reloads code which stops at each gate, a file, for as long as it is there."""
-    server = run(source=version(1), workers=2).ready()
+    server = run(source=version(1), workers=2, **settings).ready()
     rewrite(server, IN_STEPS)
     (server.folder / "start").touch()
     return server
 
 
 @pytest.mark.parametrize("is_in_use", [False, True], ids=["before it is in use", "when it is in use"])
-def test_a_template_that_dies_in_the_middle_is_replaced_and_the_reload_goes_on(in_steps: Running, is_in_use: bool) -> None:
-    workers, template = in_steps.workers(), in_steps.template()
-    in_steps.signal(signal.SIGHUP)
-    in_steps.says("start")
-    (fresh,) = set(templates(in_steps)) - {template}
+def test_a_template_that_dies_in_the_middle_is_replaced_and_the_reload_goes_on(run: Run, is_in_use: bool) -> None:
+    server = stepping(run)
+    workers, template = server.workers(), server.template()
+    server.signal(signal.SIGHUP)
+    server.says("start")
+    (fresh,) = set(templates(server)) - {template}
     os.kill(fresh, signal.SIGSTOP if is_in_use else signal.SIGKILL)
-    (in_steps.folder / "start").unlink()
+    (server.folder / "start").unlink()
     if is_in_use:
-        until(lambda: workers[0] not in in_steps.workers())
+        until(lambda: workers[0] not in server.workers())
         os.kill(fresh, signal.SIGKILL)
-    until(lambda: in_steps.stats["reloads"] == 1, but=lambda: in_steps.log)
-    in_steps.successors(*workers, workers=2)
-    assert {answer(in_steps) for _ in range(8)} == {"version 2"}
-    until(lambda: not {template, fresh} & set(templates(in_steps)))
+    until(lambda: server.stats["reloads"] == 1, but=lambda: server.log)
+    server.successors(*workers, workers=2)
+    assert {answer(server) for _ in range(8)} == {"version 2"}
+    until(lambda: not {template, fresh} & set(templates(server)))
 
 
-def test_a_template_that_comes_after_a_reload_takes_nothing_from_it(in_steps: Running) -> None:
-    workers, template = in_steps.workers(), in_steps.template()
+def test_a_template_that_comes_after_a_reload_takes_nothing_from_it(run: Run) -> None:
+    server = stepping(run)
+    workers, template = server.workers(), server.template()
     for gate in ("import 1", "import 2"):
-        (in_steps.folder / gate).touch()
-    in_steps.signal(signal.SIGHUP)
-    in_steps.says("import 1")
+        (server.folder / gate).touch()
+    server.signal(signal.SIGHUP)
+    server.says("import 1")
     os.kill(template, signal.SIGKILL)
-    in_steps.says(f"template process {template} died")
-    (fresh,) = templates(in_steps)
-    (in_steps.folder / "import 1").unlink()
-    in_steps.says("import 2")
-    in_steps.says("start")
+    server.says(f"template process {template} died")
+    (fresh,) = templates(server)
+    (server.folder / "import 1").unlink()
+    server.says("import 2")
+    server.says("start")
     os.kill(fresh, signal.SIGSTOP)  # the order of the second worker waits
-    (in_steps.folder / "start").unlink()
-    until(lambda: workers[0] not in in_steps.workers())
-    late = next(pid for pid in templates(in_steps) if pid != fresh)
-    (in_steps.folder / "import 2").unlink()
-    until(lambda: templates(in_steps) == [fresh], but=lambda: f"{fresh} {late} {in_steps.log}")
+    (server.folder / "start").unlink()
+    until(lambda: workers[0] not in server.workers())
+    late = next(pid for pid in templates(server) if pid != fresh)
+    (server.folder / "import 2").unlink()
+    until(lambda: templates(server) == [fresh], but=lambda: f"{fresh} {late} {server.log}")
     os.kill(fresh, signal.SIGCONT)
-    until(lambda: in_steps.stats["reloads"] == 1, but=lambda: in_steps.log)
-    in_steps.successors(*workers, workers=2)
+    until(lambda: server.stats["reloads"] == 1, but=lambda: server.log)
+    server.successors(*workers, workers=2)
+
+
+def test_a_worker_that_is_not_forked_before_a_reload_is_no_failure(run: Run) -> None:
+    server = stepping(run, restart_backoff_s=0)
+    template, (_, victim) = server.template(), server.workers()
+    os.kill(template, signal.SIGSTOP)
+    os.kill(victim, signal.SIGKILL)
+    server.says(rf"worker {victim} of slot 1 ended")  # how, a template would know that is not stopped
+    server.signal(signal.SIGHUP)
+    server.says("start")
+    (server.folder / "start").unlink()
+    until(lambda: server.stats["reloads"] == 1, but=lambda: server.log)
+    os.kill(template, signal.SIGCONT)
+    server.successors(victim, workers=2)
+    assert server.stats["restarts"] == 1
+    assert "no worker could start" not in server.log
 
 
 def test_many_reloads_leave_nothing_behind(run: Run) -> None:

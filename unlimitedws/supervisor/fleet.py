@@ -167,15 +167,15 @@ class Fleet:
         the app's own error is raised instead."""
         while slot.current is None and not slot.is_leaving and not self.stopping.is_set():
             await self.either(self.has_generation.wait())
-            if self.generation is None or slot.is_leaving or self.stopping.is_set():
-                continue
             generation = self.generation
+            if generation is None or slot.is_leaving or self.stopping.is_set():
+                continue
             try:
                 child = await self.hatch(slot, generation)
             except START_FAILURES as error:
                 if isinstance(error, UnlimitedwsError) and not self.was_ready:
                     raise
-                if slot.current is None:
+                if slot.current is None and generation is self.generation:  # else a reload let it go, and no worker failed
                     await self.pause_after(slot, error)
             else:
                 if slot.is_leaving:
