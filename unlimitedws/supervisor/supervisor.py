@@ -176,8 +176,8 @@ class Supervisor:
                 log.info("upgraded from %s; %d worker%s", before, workers, " goes on" if workers == 1 else "s go on")
                 fleet.resume(takeover.workers_wanted(self.config, before["fleet"]))
             if not fleet.leaving:
-                self.announce(is_new=before is None)
                 self.watch(report)
+                self.announce(is_new=before is None)  # after the first look at source files: whoever reads it may change them
             await fleet.stopping.wait()
         finally:
             notifier.stopping()
