@@ -149,7 +149,7 @@ def broadcasting() -> tuple[Handlers, list[Any]]:
 def test_a_broadcast_reaches_everybody_once_and_in_order(start: Start, arguments: list[str]) -> None:
     handlers, members = broadcasting()
     server = start(handlers)
-    done = load(server.url(), "--mode", "broadcast", "--connections", "9", "--subscribe", "SUB", *arguments)
+    done = load(server.url(), "--mode", "broadcast", "--connections", "9", "--subscribe", "SUB", "--measure-s", "1", *arguments)
     assert len(members) == 9
     assert done.counters["delivered"] == 9 * done.counters["published"] > 0
     members.clear()

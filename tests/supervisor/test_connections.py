@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection
 
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import ECHO, Running, until
-from tests.supervisor.test_rebalance import launcher, rebalanced
+from tests.supervisor.test_rebalance import rebalanced, rebalancing
 
 
 def ask(server: Running, path: str, method: str = "GET", token: str = "") -> tuple[int, Any]:
@@ -160,7 +160,7 @@ def test_ids_stay_and_find_their_connections_after_every_move(run: Run, tmp_path
     file = tmp_path / "token"
     file.write_text("open sesame")
     source = ECHO + "@handlers.on_connect\ndef connect(conn):\n    conn.send(str(conn.id))\n"
-    script = launcher(workers=2, engine=engine_name, admin_token_file=str(file))
+    script = rebalancing(workers=2, engine=engine_name, admin_token_file=str(file))
     server = run(source=source, script=script).ready()
     clients = {str(client.recv(timeout=30)): client for client in (server.connect() for _ in range(12))}
     for _ in range(2):

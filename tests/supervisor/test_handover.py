@@ -14,7 +14,7 @@ from tests.peer import Peer, pack, request
 from tests.serving import head
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import ECHO, Running, until
-from tests.supervisor.test_rebalance import launcher
+from tests.supervisor.test_rebalance import rebalancing
 from unlimitedws.handover.link import BATCH
 
 DYING = (
@@ -139,7 +139,7 @@ def test_whose_successor_died_keeps_its_connections_until_there_is_another(run: 
 
 @pytest.mark.parametrize("hook", ["on_handover", "on_resume"])
 def test_who_dies_in_a_gift_takes_with_it_whom_it_has(run: Run, engine_name: str, hook: str) -> None:
-    server = run(source=DYING, script=launcher(workers=2, engine=engine_name, restart_backoff_s=0)).ready()
+    server = run(source=DYING, script=rebalancing(workers=2, engine=engine_name, restart_backoff_s=0)).ready()
     victim = server.workers()[0]
     with crowd(server, 1600) as all_peers:
         os.kill(victim, signal.SIGKILL)

@@ -32,6 +32,11 @@ Fleet.start = start_and_listen
 """
 
 
+def rebalancing(**settings: object) -> str:
+    """A program that serves the app with these settings, and rebalances at SIGUSR1."""
+    return WITHOUT_CONTROL + launcher(**settings)  # type: ignore[arg-type]
+
+
 def shares(server: Running) -> list[int]:
     return [worker["connections_open"] for worker in server.stats["workers"] if worker["state"] == "ready"]
 
@@ -49,7 +54,7 @@ def rebalanced(server: Running) -> int:
 
 
 def test_the_successor_of_a_killed_worker_gets_its_share_and_nobody_is_closed(run: Run, engine_name: str) -> None:
-    server = run(source=COUNTING, script=WITHOUT_CONTROL + launcher(workers=2, engine=engine_name)).ready()
+    server = run(source=COUNTING, script=rebalancing(workers=2, engine=engine_name)).ready()
     clients = [server.connect() for _ in range(20)]
     victim = server.workers()[0]
     os.kill(victim, signal.SIGKILL)
