@@ -75,7 +75,7 @@ def newcomers(server: Running) -> Iterator[Newcomers]:
         until(lambda: coming.came > seen + 5)
     finally:
         failed = coming.finish()
-    assert failed == []
+    assert failed == [], server.log
 
 
 # ---- clients
