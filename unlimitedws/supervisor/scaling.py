@@ -272,6 +272,10 @@ class Scaler:
 
     async def give(self, child: Child, staying: Sequence[Slot]) -> int:
         """Moves what a worker has that accepts no more, so that the others have as much as each other; how much has moved."""
+        if not child.is_dead:
+            # Once it answers it has heard, too, that it accepts no more: whom it let in until then is in its row.
+            with contextlib.suppress(TimeoutError):
+                await child.ask({"find": 0})
         takers = serving(staying)
         shares = evenly([self.open(taker) for taker in takers], self.open(child))
         moved = 0
