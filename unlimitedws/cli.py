@@ -14,18 +14,20 @@ from collections.abc import Sequence
 from unlimitedws import requirements
 from unlimitedws.errors import UnlimitedwsError
 
-OTHER_THAN_APPS = ("serve", "ctl", "top", "doctor", "bench", "--version")
 INTERRUPTED = 130  # what shells report for a program that SIGINT ended
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line and gives its exit code. arguments: without the program's name; sys.argv's by default."""
+def main(arguments: Sequence[str] | None = None, *, serves: bool = False) -> int:
+    """Runs a command line and gives its exit code. arguments: without the program's name; sys.argv's by default.
+
+    serves: what names no command is an app to be served."""
     try:
         requirements.check()
         # Only now: what it imports does not exist on an older Python, and would say so less kindly.
         from unlimitedws import commands
 
-        return commands.run(sys.argv[1:] if arguments is None else arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        return commands.run(commands.serving(given) if serves else given)
     except UnlimitedwsError as error:
         print(f"unlimitedws: {error}", file=sys.stderr)
         return error.exit_code
@@ -39,5 +41,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def serve_main() -> int:
     """`python -m unlimitedws APP ...`: as if `unlimitedws serve APP ...` had been typed, unless a command comes first."""
-    arguments = sys.argv[1:]
-    return main(arguments if arguments and arguments[0] in OTHER_THAN_APPS else ["serve", *arguments])
+    return main(serves=True)

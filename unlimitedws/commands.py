@@ -38,6 +38,11 @@ def run(arguments: Sequence[str]) -> int:
     return COMMANDS[options.command].run(options)
 
 
+def serving(arguments: Sequence[str]) -> Sequence[str]:
+    """As if `serve` had been typed, unless a command comes first."""
+    return arguments if arguments and arguments[0] in (*COMMANDS, "--version") else ["serve", *arguments]
+
+
 def refuse(unknown: Sequence[str], flags: Sequence[str]) -> NoReturn:
     """Raises for arguments that the command has not; flags: those it has."""
     for argument in unknown:
