@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from tests.engine.driver import Driver
-from tests.peer import CLOSE, CONTINUATION, PING, TEXT, Frame, pack, pack_close, request
+from tests.peer import CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, pack, pack_close, request
 from unlimitedws.wire.closing import Cause, Close
 
 Drive = Callable[..., Driver]
@@ -60,6 +61,27 @@ def test_what_was_sent_before_arrives_before_the_answer_to_a_close(drive: Drive)
     driver.ended(peer)
     assert peer.messages == ["first", "second"]
     assert peer.frames[-1].opcode == CLOSE
+
+
+def test_a_pong_that_crosses_a_close_does_not_reset_the_connection(drive: Drive) -> None:
+    driver = drive()
+    peer = driver.connect()
+    driver.only.ping(b"question")
+    peer.say(pack_close(1000))  # it has not read the Ping yet, which it owes an answer all the same (RFC 6455, section 5.5.2)
+    assert driver.ended(peer) == "eof"
+    assert [frame.opcode for frame in peer.frames] == [PING, CLOSE]
+    peer.say(pack(PONG, b"question"))
+    assert peer.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0  # a reset comes at once on loopback
+
+
+def test_a_heartbeat_that_crosses_a_close_does_not_reset_the_connection(drive: Drive) -> None:
+    driver = drive(ping_interval_s=0.1, ping_timeout_s=60)
+    peer = driver.connect()
+    driver.until(lambda: peer.frames, ticking=True)
+    peer.say(pack_close(1000))
+    assert driver.ended(peer) == "eof"
+    peer.say(pack(PONG))
+    assert peer.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
 
 
 def test_our_close_waits_for_theirs(drive: Drive) -> None:

@@ -143,6 +143,7 @@ cdef class Clock(Opening):
             e.flags |= PINGED
             if e.more == NULL or e.more.output.bytes == 0:  # else what waits is the question already
                 self.begin(fd)  # sent from the cork: a crowd's Pings never wait in memory together
+                e.flags |= PONG_DUE
                 self.put(fd, e, codec.PING, b"", 0, None, True)
                 return self.finish(fd, e)
         return 0

@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t
 
 from unlimitedws.engine cimport codec
 from unlimitedws.engine.kernel cimport this_thread, PyUnicode_AsUTF8AndSize
-from unlimitedws.engine.table cimport CLOSING, DEPARTING, OPEN, PINNED
+from unlimitedws.engine.table cimport CLOSING, DEPARTING, OPEN, PINNED, PONG_DUE
 
 from unlimitedws.wire import closing
 from unlimitedws.wire.closing import Cause
@@ -137,6 +137,7 @@ cdef class Connection:
         elif self.entry == NULL or self.engine.say_later(self.fd, self.entry, ("ping", payload)):
             return
         elif self.entry.phase == OPEN:
+            self.entry.flags |= PONG_DUE
             self.engine.put(self.fd, self.entry, codec.PING, <uint8_t*>PyBytes_AS_STRING(payload), len(payload), None, True)
 
 

@@ -107,7 +107,9 @@ cdef class Ending(Broadcasting):
         else:
             self.detach_closing(fd, e, True)
         self.linger(fd, e)
-        if last:  # nothing follows a Close, so nothing unread can turn our end into a reset
+        # Nothing follows a Close but the Pong to a Ping that crossed it (section 5.5.2). Unread, that would turn our end into a reset,
+        # and with it a Close that the network dropped would not be sent again.
+        if last and not e.flags & PONG_DUE:
             e.flags |= FINAL
         return 0
 

@@ -74,7 +74,9 @@ cdef class Handling(Accepting):
             if kind == codec.PING or kind == codec.PONG:
                 handled += 1  # a flood of them has its turns, like one of messages
                 count_control(e)
-                if e.phase == OPEN and kind == codec.PING:
+                if kind == codec.PONG:
+                    e.flags &= ~PONG_DUE
+                elif e.phase == OPEN:
                     self.pong(fd, e, event.data, event.size)
             elif kind == codec.CLOSE:
                 self.peer_closed(fd, e, event.code, event.data[:event.size].decode() if event.size else "", at == end)

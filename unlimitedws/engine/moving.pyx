@@ -231,7 +231,7 @@ cdef class Moving(Clock):
                 e.flags |= DEFLATE
             self.row[C_OPEN] += 1
             if moved.pinged_s is not None and self.ping_ms:
-                e.flags |= PINGED
+                e.flags |= PINGED | PONG_DUE
                 e.seen_ms = back_ms(self.now, moved.pinged_s) - self.ping_ms
         self.settle_in(fd, e, moved)
 

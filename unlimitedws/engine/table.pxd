@@ -47,6 +47,7 @@ cdef enum:              # Entry.flags
     RESUMED = 1048576   # it came from another engine
     CONTROL = 2097152   # one of the Pings and Pongs since the clock hand came by; they are counted in the bits from here on
     CONTROLS = 0x7FE00000
+    PONG_DUE = 0x80000000   # a Ping is out and no Pong has come
 
 cdef enum:
     CORK_BYTES = 64 * 1024
