@@ -14,6 +14,7 @@ from unlimitedws.engine.table cimport *
 from unlimitedws.wire import closing
 from unlimitedws.wire.closing import Cause, Close
 
+cdef object PEER_CLOSED = Cause.PEER_CLOSED  # the usual one; CPython 3.11 finds a member of an Enum by calls of Python
 cdef dict CAUSE_NUMBER = {cause: number for number, cause in enumerate(Cause)}
 
 
@@ -103,7 +104,7 @@ cdef class Ending(Broadcasting):
         if e.phase == OPEN:
             payload[0], payload[1] = <uint8_t>(code >> 8), <uint8_t>code
             self.put(fd, e, codec.CLOSE, payload, 0 if code == codec.NO_STATUS else 2, None, True)
-            self.detach(fd, e, code, reason, Cause.PEER_CLOSED, True)
+            self.detach(fd, e, code, reason, PEER_CLOSED, True)
         else:
             self.detach_closing(fd, e, True)
         self.linger(fd, e)

@@ -5,8 +5,8 @@ A clean upgrade is answered here, without Python but for its Accept key. Any oth
 one for a guarded endpoint, the front answers: with an upgrade, with a refusal, or with a Stream that takes
 the connection over until it knows."""
 
-import binascii
 import hashlib
+from binascii import b2a_base64
 from functools import partial
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -39,6 +39,7 @@ cdef bytes SWITCHING = (
 cdef Py_ssize_t ACCEPT_BYTES = PyBytes_GET_SIZE(SWITCHING) + 28 + 4  # a whole 101 of ours
 cdef tuple NOWHERE = (None, -1)
 cdef object sha1 = partial(hashlib.sha1, usedforsecurity=False)
+cdef object base64 = b2a_base64
 
 
 cdef class Opening(Ending):
@@ -104,7 +105,7 @@ cdef class Opening(Ending):
                     route = self.routes.add(path, endpoint, None, None, target)
                 self.begin(fd)
                 self.cork_bytes(SWITCHING)
-                self.cork_bytes(binascii.b2a_base64(sha1(request.key[:24] + GUID).digest(), newline=False))
+                self.cork_bytes(base64(sha1(request.key[:24] + GUID).digest(), newline=False))
                 self.cork_bytes(b"\r\n\r\n")
                 return self.open(fd, e, <uint32_t>route, None, self.buffer + head, self.buffer + size)
         head = head_end(self.buffer, size, searched)

@@ -217,10 +217,10 @@ def path_bytes(target: bytes) -> bytes:
 
 def percent_decode(path: bytes) -> str:
     """The text of an encoded path (RFC 3986, section 2.1). Raises BadTarget."""
-    if BAD_ESCAPE.search(path):
+    if b"%" in path and BAD_ESCAPE.search(path):
         raise BadTarget("has a '%' that two hexadecimal digits do not follow")
     try:
-        return unquote_to_bytes(path).decode()
+        return (unquote_to_bytes(path) if b"%" in path else path).decode()
     except UnicodeDecodeError:
         raise BadTarget("is not UTF-8 once decoded") from None
 
