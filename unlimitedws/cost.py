@@ -33,6 +33,10 @@ BASE_BYTES = 39 << 20
 
 WORKER_DESCRIPTORS = 32
 """An empty worker has 16; the rest is for the app: files, clients of databases."""
+SUPERVISOR_DESCRIPTORS = 24
+"""One without workers has 15, and 7 more while it reloads; the rest is for who asks its admin port and control socket."""
+SLOT_DESCRIPTORS = 2
+"""What it has besides for each worker: its pidfd and a pipe; and a listener for each place of TCP, which comes on top."""
 
 PING_S = 7e-6
 """CPU for a Ping and its Pong, kernel included (15,000 connections on loopback, each pinged every second)."""

@@ -23,6 +23,7 @@ HOW = {
     "haproxy": "apt-get install haproxy",
     "nginx": "apt-get install nginx",
     "promtool": "apt-get install prometheus",
+    "sysctl": "apt-get install procps",
     "systemd-analyze": "apt-get install systemd",
     "prometheus": "apt-get install prometheus",
     "unshare": "apt-get install util-linux",

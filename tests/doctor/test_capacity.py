@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.doctor.conftest import Judge
+from tests.doctor.trees import limits, write
 from unlimitedws import cost
 from unlimitedws.doctor.capacity import Bound, amount
 from unlimitedws.doctor.verdict import Verdict
@@ -50,6 +53,55 @@ def test_processes_bind_where_not_all_workers_can_be_forked(judge: Judge) -> Non
     assert judge("tiny", workers=64).bound.name in ("memory", "pids")
     assert bound(judge("tiny", workers=64), "pids").connections == 28 * (1024 - 32)
     assert bound(judge("docker_v1"), "pids").why == "96 left of /sys/fs/cgroup/pids/pids.max: 94 workers at most"
+
+
+def test_the_supervisor_has_files_of_its_own_for_each_worker(judge: Judge) -> None:
+    few = bound(judge("wsl", workers=2000), "supervisor_files")
+    assert (few.connections, few.ends) == (1357 * (4096 - 32), True)  # (4,096 - 24) / 3
+    assert few.why == "4,096 open files of RLIMIT_NOFILE for the supervisor, 3 of them for each worker: 1,357 workers at most"
+    places = bound(judge("wsl", listen="0.0.0.0:1, [::]:2, unix:/run/x"), "supervisor_files")
+    assert places.connections == 1018 * (4096 - 32)  # (4,096 - 24) / 4: a Unix socket all of them share
+    assert "supervisor_files" not in names(judge("plain"))
+    assert judge("wsl").best.workers <= 1357
+
+
+def test_without_a_descriptor_for_anybody_more_workers_are_not_better(judge: Judge, tmp_path: Path) -> None:
+    judge("plain")
+    write(tmp_path / "plain/proc/self/limits", limits(hard=16))
+    assert judge("plain", workers=2).best == (1, 0)
+
+
+def test_a_cgroup_that_is_slowed_down_before_its_end(judge: Judge) -> None:
+    high = bound(judge("kubernetes_v2"), "memory_high")
+    fixed = cost.BASE_BYTES + 2 * cost.WORKER_BYTES
+    assert (high.connections, high.ends) == (((1900 - 130 << 20) - fixed) // (4096 + 48), False)
+    assert "pod1/app/memory.high" in high.why
+    assert "memory_high" not in names(judge("plain"))
+
+
+def test_two_sockets_for_each_chain_of_the_hash_are_few_enough(judge: Judge) -> None:
+    found = bound(judge("plain"), "tcp_ehash")
+    assert (found.connections, found.ends) == (2 * 131072, False)
+    assert "131,072 chains (net.ipv4.tcp_ehash_entries)" in found.why
+    shared = bound(judge("kubernetes_v2"), "tcp_ehash")
+    assert shared.connections == 2 * 524288
+    assert "shared with the host" in shared.why
+
+
+@pytest.mark.parametrize(
+    ("trusted", "ends"), [("127.0.0.1", 2), ("127.0.0.1, ::1", 2), ("127.0.0.1, 192.0.2.1", 1), ("127.0.0.0/8", 1), ("unix", 1), ("", 1)]
+)
+def test_proxies_on_this_machine_bring_both_ends_of_a_connection(judge: Judge, trusted: str, ends: int) -> None:
+    assert bound(judge("plain", trusted_proxies=trusted), "tcp_ehash").connections == 2 * 131072 // ends
+
+
+def test_a_kernel_that_does_not_tell_of_its_hash_is_not_judged_by_it(judge: Judge) -> None:
+    assert "tcp_ehash" not in names(judge("wsl")) | names(judge("bare"))
+
+
+def test_a_firewalls_hash_has_two_places_for_each_connection(judge: Judge) -> None:
+    assert bound(judge("firewalled"), "conntrack_buckets")[1:3] == (262144, False)
+    assert "conntrack_buckets" not in names(judge("plain")) | names(judge("bare"))
 
 
 def test_epoll_ends_it_where_the_kernel_gave_it_little(judge: Judge) -> None:

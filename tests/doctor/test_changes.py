@@ -49,6 +49,25 @@ def test_the_settings_of_the_machine_in_the_manual_for_a_million(judge: Judge) -
     assert found["net.netfilter.nf_conntrack_max"] == "2097152"
 
 
+def test_the_hash_of_the_kernel_is_made_larger_at_its_start_and_that_of_a_container_on_its_host(judge: Judge) -> None:
+    assert "thash_entries" not in changed(judge("plain", 200_000))
+    assert changed(judge("plain", 300_000))["thash_entries"] == "524288"
+    assert changed(judge("plain", 300_000, trusted_proxies="127.0.0.1"))["thash_entries"] == "1048576"
+    inside = changed(judge("kubernetes_v2", 3_000_000))
+    assert inside["net.ipv4.tcp_child_ehash_entries"] == "4194304"
+    assert "thash_entries" not in inside
+    assert changed(judge("kubernetes_v2", 30_000_000))["net.ipv4.tcp_child_ehash_entries"] == "16777216", "more it cannot have"
+
+
+def test_buckets_of_a_firewall_are_as_many_as_its_notes(judge: Judge) -> None:
+    assert changed(judge("firewalled", 1_000_000))["net.netfilter.nf_conntrack_buckets"] == "2097152"
+    assert "net.netfilter.nf_conntrack_buckets" not in changed(judge("firewalled", 200_000))
+
+
+def test_more_workers_than_the_supervisor_has_files_for_raise_its_limit(judge: Judge) -> None:
+    assert changed(judge("wsl", 6_000_000, workers=4000))["RLIMIT_NOFILE"] == "65536"
+
+
 def test_each_cgroup_that_is_too_tight_is_named(judge: Judge) -> None:
     keys = {change.key: int(change.value) for change in judge("kubernetes_v2", 300_000).changes if change.kind == "memory"}
     assert {key.rpartition("/")[0].rpartition("/")[2] for key in keys} == {"pod1", "app"}

@@ -52,6 +52,32 @@ def test_unlimited_is_a_number_that_never_binds(tmp_path: Path) -> None:
     assert (machine.open_files, machine.processes) == ((ENDLESS, ENDLESS), None)
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "users", "processes"),
+    [
+        ("000001ffffffffff", "0 0 4294967295", None),
+        ("0000000001000000", "0 0 4294967295", None),  # CAP_SYS_RESOURCE
+        ("0000000000200000", "0 0 4294967295", None),  # CAP_SYS_ADMIN
+        ("000001ffffffffff", "0 1000 1", 50),  # root of a user namespace of its own
+        ("00000000a80425fb", "0 0 4294967295", 50),  # root in a container, as Docker starts it
+        ("garbage", "0 0 4294967295", 50),
+    ],
+)
+def test_a_limit_of_processes_holds_whoever_is_not_root_of_the_machine(
+    tmp_path: Path, capabilities: str, users: str, processes: int | None
+) -> None:
+    write(tmp_path / "proc/self/limits", limits(processes=50))
+    write(tmp_path / "proc/self/status", f"Name:\tx\nCapEff:\t{capabilities}\n")
+    write(tmp_path / "proc/self/uid_map", f"         {users}\n")
+    assert read(tmp_path, cpus=1).processes == processes
+
+
+def test_dropped_packets_are_those_of_all_cpus(tmp_path: Path) -> None:
+    write(tmp_path / "proc/net/softnet_stat", "0000000a 0000000f 00000000\n0000000a 00000010 00000000\n")
+    assert read(tmp_path, cpus=1).dropped_packets == 31
+    assert read(tmp_path / "nothing", cpus=1).dropped_packets == 0
+
+
 def test_files_full_of_garbage_do_no_harm(tmp_path: Path) -> None:
     for file in plain(tmp_path).rglob("*"):
         if file.is_file():

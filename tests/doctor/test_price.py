@@ -39,6 +39,24 @@ def test_settings_have_their_price(tmp_path: Path, settings: dict[str, Any], mor
     assert priced(tmp_path, **settings).bytes == 4096 + 48 + more
 
 
+def test_what_a_peer_can_make_it_cost_is_said_with_who_sets_it(tmp_path: Path) -> None:
+    def on_top(**settings: Any) -> dict[str, int]:
+        return {part.source: part.bytes for part in priced(tmp_path, **settings).on_top}
+
+    usual = on_top()
+    assert (usual["net.ipv4.tcp_wmem"], usual["net.ipv4.tcp_rmem"]) == (4 << 20, 6 << 20)
+    assert (usual["queue_bytes"], usual["message_bytes"]) == (1 << 20, Config().message_bytes)
+    assert on_top(sndbuf_bytes=50_000)["sndbuf_bytes, which the kernel doubles"] == 100_000
+    assert "net.ipv4.tcp_wmem" not in on_top(sndbuf_bytes=50_000)
+
+
+def test_a_kernel_that_does_not_tell_its_buffers_leaves_the_settings(tmp_path: Path) -> None:
+    found = server.read(Config(), cpus=1, why_not_native=lambda: None)
+    sources = {part.source for part in price(machine.read(tmp_path, cpus=1), found).on_top}
+    assert {"queue_bytes", "message_bytes"} < sources
+    assert not any(source.startswith("net.") for source in sources)
+
+
 def test_every_part_says_where_it_is_from(tmp_path: Path) -> None:
     parts = priced(tmp_path, host="*", access_log=True, deflate=True, deflate_takeover=True, certfile="x.pem").parts
     assert len(parts) == 6

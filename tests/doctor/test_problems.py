@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.doctor.conftest import Judge
+from tests.doctor.trees import limits, write
 from unlimitedws.config import DEFAULTS
 from unlimitedws.doctor.fields import BOUNDS, PROBLEMS
 from unlimitedws.doctor.problems import PROXIES, SAFE_PING_S, Problem
@@ -55,6 +57,71 @@ def test_without_a_proxy_or_with_frequent_pings_there_is_no_word_of_it(judge: Ju
 
 def test_the_advised_interval_is_the_default_and_patient_enough_for_all() -> None:
     assert DEFAULTS["ping_interval_s"] == SAFE_PING_S <= min(idle_s for _, idle_s in PROXIES) / 2
+
+
+def test_without_a_proxy_that_is_known_rare_pings_could_be_better(judge: Judge) -> None:
+    def said(**settings: Any) -> list[str]:
+        return [problem.text for problem in judge("plain", **settings).problems if problem.name == "ping_interval_s"]
+
+    (text,) = said(ping_interval_s=0.0)
+    assert text.startswith("pings are off (ping_interval_s = 0) and if there is a proxy in front: ")
+    assert said(ping_interval_s=50.0)
+    assert said(ping_interval_s=49.0) == said() == []
+
+
+def test_more_workers_than_can_start(judge: Judge) -> None:
+    problem = serious(judge("tiny", workers=64))["workers"]
+    assert problem.text == "64 workers are to run, but there is room for 28 only: 30 left of /sys/fs/cgroup/pids.max"
+    assert {change.key: change.value for change in problem.changes} == {
+        "/sys/fs/cgroup/pids.max": "8320"
+    }  # with the threads that each may have
+    assert "workers" not in serious(judge("tiny", workers=28))
+    supervisor = serious(judge("wsl", workers=1358))["workers"]
+    assert "for the supervisor" in supervisor.text
+    assert {change.key: change.value for change in supervisor.changes} == {"RLIMIT_NOFILE": "65536"}
+
+
+def test_a_user_who_may_have_too_few_processes(judge: Judge, tmp_path: Path) -> None:
+    judge("plain")
+    write(tmp_path / "plain/proc/self/limits", limits(processes=9))
+    problem = serious(judge("plain", workers=8))["workers"]
+    assert problem.text == "8 workers are to run, but there is room for 7 only: 9 left of RLIMIT_NPROC, which counts all of the user's"
+    assert serious(judge("plain", workers=7)) == {}
+
+
+def test_no_room_for_anybody(judge: Judge, tmp_path: Path) -> None:
+    judge("plain")
+    write(tmp_path / "plain/proc/self/limits", limits(hard=34))
+    assert serious(judge("plain", workers=3)) == {}
+    write(tmp_path / "plain/proc/self/limits", limits(hard=32))
+    found = serious(judge("plain", workers=1))
+    assert set(found) == {"no_room"}
+    assert found["no_room"].text.startswith("not one connection fits: descriptors: 1 worker x (32 open files")
+    full = serious(judge("tiny", workers=28, shed_memory=0.4))["no_room"]
+    assert "memory: " in full.text
+    assert {change.key for change in full.changes} == {"/sys/fs/cgroup/memory.max"}
+
+
+def test_packets_that_were_dropped_for_want_of_room(judge: Judge, tmp_path: Path) -> None:
+    def said(name: str) -> Problem:
+        (found,) = [problem for problem in judge(name).problems if problem.name == "dropped_packets"]
+        assert not found.serious
+        return found
+
+    rows = ["2845b5bf 00002241 00000050 00000000\n", "283b0e40 00011d74 0000007d 00000000\n"]
+    for name in ("plain", "docker_v1"):
+        judge(name)
+        write(tmp_path / name / "proc/net/softnet_stat", "".join(rows))
+    assert said("plain").text.startswith("81,845 packets for busy CPUs were dropped since the machine started")
+    assert said("plain").text.endswith("net.core.netdev_max_backlog is 1,000")
+    assert [change[1:4] for change in said("plain").changes] == [("sysctl", "net.core.netdev_max_backlog", "16384")]
+    assert said("docker_v1").text.endswith("on the host, net.core.netdev_max_backlog = 16384 makes room")
+    assert said("docker_v1").changes == ()
+    write(tmp_path / "plain/proc/sys/net/core/netdev_max_backlog", "16384\n")
+    assert said("plain").text.endswith("if it still grows with a queue of 16,384, the CPUs are too few")
+    assert said("plain").changes == ()
+    write(tmp_path / "plain/proc/net/softnet_stat", rows[0].replace("00002241", "00000000"))
+    assert "dropped_packets" not in {problem.name for problem in judge("plain").problems}
 
 
 def test_syn_cookies_that_are_off(judge: Judge, tmp_path: Any) -> None:

@@ -51,6 +51,9 @@ def test_a_server_holds_what_was_said_to_the_last_descriptor(server: Running, en
     until(lambda: server.stats["total"]["connections_open"] == 0)
     own = [len(os.listdir(f"/proc/{pid}/fd")) for pid in server.workers()]
     assert max(own) <= cost.WORKER_DESCRIPTORS, "an empty worker has more descriptors than the doctor takes off"
+    supervisor = len(os.listdir(f"/proc/{server.process.pid}/fd"))
+    reckoned = cost.SUPERVISOR_DESCRIPTORS + WORKERS * (cost.SLOT_DESCRIPTORS + 1)
+    assert supervisor <= reckoned, "a supervisor has more descriptors than the doctor takes off"
     full = sum(LIMIT - each for each in own)
     assert said(engine_name) == WORKERS * (LIMIT - cost.WORKER_DESCRIPTORS) <= full
     with contextlib.ExitStack() as stack:

@@ -10,8 +10,9 @@ import pytest
 
 from tests.doctor.conftest import Judge
 from tests.doctor.trees import TREES
-from unlimitedws.doctor import fields
+from unlimitedws.doctor import fields, report
 from unlimitedws.doctor.report import document, text
+from unlimitedws.doctor.versions import versions
 
 WHOLE = ("lines", "server.settings", "machine.sysctls", "machine.unknown")
 """Objects whose keys are names of other things."""
@@ -44,8 +45,10 @@ def test_the_text_names_the_number_what_ends_it_and_each_line(judge: Judge, name
             assert f"    {line}\n" in shown + "\n"
     for problem in verdict.problems:
         assert problem.text in shown
-    for path in verdict.machine.unknown:
+    for path in (*verdict.machine.unknown, *verdict.machine.sysctls):
         assert path in shown
+    for part in (*verdict.price.parts, *verdict.price.on_top):
+        assert f"{part.bytes:,}  {part.what} ({part.source})" in shown
 
 
 @pytest.mark.parametrize("columns", [1, 80, 132])
@@ -71,6 +74,15 @@ def test_without_a_number_only_what_is_wrong_is_to_be_changed(judge: Judge) -> N
     assert "wanted" not in shown
     assert "To mend this, change:" in shown
     assert "LimitNOFILE" not in shown
+
+
+def test_what_would_run_is_named(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = versions()
+    line = f"unlimitedws {installed['unlimitedws']}, native engine, uvloop {installed['uvloop']}, Python {installed['python']}\n"
+    assert line in text(judge("plain"))
+    assert document(judge("plain"))["server"]["versions"] == installed
+    monkeypatch.setattr(report, "versions", lambda: installed | {"uvloop": None})
+    assert "native engine, no uvloop, Python" in text(judge("plain"))
 
 
 def test_a_container_is_told_what_it_cannot_see_or_set(judge: Judge) -> None:

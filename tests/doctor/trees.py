@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shlex
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ def settings(memory: int = 16 * GIB, **changed: str) -> dict[str, str]:
         "fs.file-nr": "3000\t0\t9223372036854775807",
         "fs.epoll.max_user_watches": str(memory // 25 // 184),
         "net.core.somaxconn": "4096",
+        "net.core.netdev_max_backlog": "1000",
         "net.ipv4.tcp_max_syn_backlog": "2048",
         "net.ipv4.tcp_syncookies": "1",
         "net.ipv4.tcp_mem": f"{pages // 16 * 3 // 4}\t{pages // 16}\t{pages // 16 * 3 // 2}",
@@ -45,6 +47,7 @@ def settings(memory: int = 16 * GIB, **changed: str) -> dict[str, str]:
         "net.ipv4.tcp_migrate_req": "0",
         "net.ipv4.tcp_max_orphans": "65536",
         "net.ipv4.tcp_max_tw_buckets": "65536",
+        "net.ipv4.tcp_ehash_entries": str(min(memory >> 17, 524288)),
         "vm.overcommit_memory": "0",
         "kernel.osrelease": "6.1.0-30-amd64",
     }
@@ -56,7 +59,7 @@ CONNTRACK = {
     "net.netfilter.nf_conntrack_count": "1200",
     "net.netfilter.nf_conntrack_buckets": "262144",
 }
-NOT_OF_A_CONTAINER = ("net.ipv4.tcp_mem", "net.ipv4.tcp_max_orphans")
+NOT_OF_A_CONTAINER = ("net.ipv4.tcp_mem", "net.ipv4.tcp_max_orphans", "net.core.netdev_max_backlog")
 """What a network namespace beside the host's does not show (seen on Linux 6.18)."""
 
 
@@ -114,7 +117,8 @@ def docker_v1(root: Path) -> Path:
         "sys/fs/cgroup/pids/pids.max": "100\n",
         "sys/fs/cgroup/pids/pids.current": "4\n",
     }
-    return build(root, files, {**sysctls, "net.netfilter.nf_conntrack_count": "0", "net.core.somaxconn": "128"})
+    of_its_own = {"net.netfilter.nf_conntrack_count": "0", "net.core.somaxconn": "128", "net.ipv4.tcp_ehash_entries": "-131072"}
+    return build(root, files, {**sysctls, **of_its_own})
 
 
 def kubernetes_v2(root: Path) -> Path:
@@ -134,17 +138,19 @@ def kubernetes_v2(root: Path) -> Path:
         f"sys/fs/cgroup/{container}/memory.max": f"{2 * GIB}\n",
         f"sys/fs/cgroup/{container}/memory.current": f"{150 * MIB}\n",
         f"sys/fs/cgroup/{container}/memory.stat": f"anon 5\ninactive_file {20 * MIB}\n",
+        f"sys/fs/cgroup/{pod}/memory.high": "max\n",
+        f"sys/fs/cgroup/{container}/memory.high": f"{1900 * MIB}\n",
         f"sys/fs/cgroup/{pod}/pids.max": "1024\n",
         f"sys/fs/cgroup/{pod}/pids.current": "30\n",
         f"sys/fs/cgroup/{container}/pids.max": "max\n",
     }
-    return build(root, files, sysctls)
+    return build(root, files, {**sysctls, "net.ipv4.tcp_ehash_entries": "-524288"})
 
 
 def wsl(root: Path) -> Path:
     """The kernel of WSL 2 on a laptop: few settings, no cgroup limits, a limit of open files that was never raised."""
     sysctls = settings(8 * GIB, kernel__osrelease="5.15.153.1-microsoft-standard-WSL2", net__core__somaxconn="4096")
-    for missing in ("net.ipv4.tcp_migrate_req", "fs.epoll.max_user_watches"):
+    for missing in ("net.ipv4.tcp_migrate_req", "net.ipv4.tcp_ehash_entries", "fs.epoll.max_user_watches"):
         del sysctls[missing]
     files = {
         "proc/self/limits": limits(soft=1024, hard=4096),
@@ -184,20 +190,34 @@ TREES: dict[str, Callable[[Path], Path]] = {
 
 
 def applied(root: Path, lines: Mapping[str, list[str]], config: Config, *, alternatives: bool = False) -> Config:
-    """Does to a tree what printed lines of `sysctl`, `systemd` and `settings` say; the settings with theirs.
+    """Does to a tree what printed lines of `sysctl`, `boot`, `systemd` and `settings` say; the settings with theirs.
 
     alternatives: take what is said to replace something else, and not that."""
     assert set(lines) <= set(WHERE)
     replaced = {line.partition("# instead of ")[2] for line in lines.get("settings", []) if "# instead of" in line}
     for line in lines.get("sysctl", []):
-        name, _, value = line.partition(" = ")
-        write(root / "proc/sys" / name.replace(".", "/"), value + "\n")
+        if not line.startswith("#"):
+            name, _, value = line.partition(" = ")
+            set_sysctl(root, MADE_WITH.get(name, name), value)
+    for line in lines.get("boot", []):
+        parameter, value = shlex.split(line)[0].replace("=", " ").split()[2:]
+        set_sysctl(root, BOOTED_WITH[parameter], value)
     for line in lines.get("systemd", []):
         key, _, value = line.partition("=")
         if not (alternatives and key == "LimitNOFILE" and "RLIMIT_NOFILE" in replaced):
             UNIT[key](root, value)
     chosen = [line for line in lines.get("settings", []) if alternatives or "# instead of" not in line]
     return changed(config, chosen)
+
+
+MADE_WITH = {"net.ipv4.tcp_child_ehash_entries": "net.ipv4.tcp_ehash_entries"}
+"""What a namespace that is made then has, by the sysctl that is set before."""
+BOOTED_WITH = {"thash_entries": "net.ipv4.tcp_ehash_entries"}
+"""What a kernel that was started so has, by the parameter."""
+
+
+def set_sysctl(root: Path, name: str, value: str) -> None:
+    write(root / "proc/sys" / name.replace(".", "/"), value + "\n")
 
 
 def changed(config: Config, lines: list[str]) -> Config:
@@ -225,6 +245,10 @@ def limit_memory(root: Path, value: str) -> None:
         raise_to(root, name, size)
 
 
+def throttle_memory(root: Path, value: str) -> None:
+    raise_to(root, "memory.high", int(value.removesuffix("M")) * MIB)
+
+
 def limit_tasks(root: Path, value: str) -> None:
     raise_to(root, "pids.max", int(value))
 
@@ -236,4 +260,7 @@ def raise_to(root: Path, name: str, least: int) -> None:
             file.write_text(f"{least}\n")
 
 
-UNIT = {"LimitNOFILE": limit_open_files, "LimitNPROC": limit_user_processes, "MemoryMax": limit_memory, "TasksMax": limit_tasks}
+UNIT = {
+    "LimitNOFILE": limit_open_files, "LimitNPROC": limit_user_processes, "MemoryMax": limit_memory, "MemoryHigh": throttle_memory,
+    "TasksMax": limit_tasks,
+}  # fmt: skip

@@ -1,7 +1,7 @@
 """`unlimitedws doctor`: how many connections a machine holds, what ends it first, and the lines that change that.
 
     machine.py    what the kernel says: settings (sysctls.py), cgroups (cgroup.py), slabs (slab.py); under a root that may be a fake one
-    server.py     what would be served: settings, engine, workers
+    server.py     what would be served: settings, engine, workers; versions.py  their releases
     price.py      what each connection costs, and where the figure is from
     capacity.py   each limit as a number of connections: bounds, the least of which is what is held
     changes.py    what has to be another value, so that a number of connections fits
@@ -30,7 +30,7 @@ def run(config: Config, wanted: int | None, *, cpus: int, as_json: bool) -> int:
 
     from unlimitedws.doctor import machine, report, server, verdict
 
-    found = verdict.judge(machine.read(cpus=cpus), server.read(config, cpus=cpus), wanted)
+    found = verdict.judge(machine.read(cpus=cpus, ours=1), server.read(config, cpus=cpus), wanted)
     columns = shutil.get_terminal_size((1000, 0)).columns  # 1,000 where it is no terminal
     print(json.dumps(report.document(found), indent=2) if as_json else report.text(found, columns))
     return 1 if found.is_enough is False else 0

@@ -21,8 +21,13 @@ MOST_ROWS = 1 << 24
 PORTS = 64_512
 """That one address can connect from to one address and port: 1024 to 65535."""
 MOST_WORKERS = int(settings()["workers"].maximum)
+SOCKETS_A_CHAIN = 2
+"""Of the kernel's hash of connections. At 7.6 heartbeats cost 1.6 times what they cost at 0.5 (docs/performance.md): the sockets that
+a packet's search walks over are cold."""
 OTHER_PROCESSES = 2
 """The supervisor and the template."""
+WORKER_ROOMS = frozenset({"supervisor_files", "pids", "user_processes"})
+"""What more workers run into."""
 OF_EACH_WORKER = frozenset({"descriptors", "max_connections"})
 """What more workers lift."""
 
@@ -72,7 +77,8 @@ def best(machine: Machine, server: Server) -> Best:
             low = middle + 1
         else:
             high = middle
-    return max((Best(workers, ending(workers).connections) for workers in (max(1, low - 1), low)), key=lambda one: one.connections)
+    found = [Best(workers, ending(workers).connections) for workers in (1, max(1, low - 1), low)]
+    return max(found, key=lambda one: (one.connections, -one.workers))
 
 
 def descriptors_each(machine: Machine) -> int:
@@ -106,13 +112,14 @@ def of_the_kernel(machine: Machine, server: Server) -> Iterator[Bound]:
     watches = machine.sysctl("fs.epoll.max_user_watches")
     if watches is not None:
         yield Bound("epoll_watches", max(0, watches - own), True, f"{watches:,} of fs.epoll.max_user_watches for each user")
-    tracked, count = machine.sysctl("net.netfilter.nf_conntrack_max"), machine.sysctl("net.netfilter.nf_conntrack_count") or 0
+    tracked, noted = machine.sysctl("net.netfilter.nf_conntrack_max"), machine.sysctl("net.netfilter.nf_conntrack_count") or 0
     if tracked is not None and machine.tracks:
-        now = f"{count:,} in it now" if not machine.has_own_network else "the host's, whose count is not to be seen here"
-        yield Bound("conntrack", max(0, tracked - count), True, f"{tracked:,} of nf_conntrack_max, {now}")
+        now = f"{noted:,} in it now" if not machine.has_own_network else "the host's, whose count is not to be seen here"
+        yield Bound("conntrack", max(0, tracked - noted), True, f"{tracked:,} of nf_conntrack_max, {now}")
 
 
 def memory(machine: Machine, server: Server) -> Iterator[Bound]:
+    yield from throttled(machine, server)
     rooms = memory_rooms(machine, server)
     if not rooms:
         return
@@ -124,6 +131,15 @@ def memory(machine: Machine, server: Server) -> Iterator[Bound]:
     yield Bound("memory", left // each, True, f"{why}; {each:,} bytes each")
     busy = each + cost.BUSY_BYTES
     yield Bound("memory_busy", left // busy, False, f"the same with something under way to everybody: a page more, {busy:,} bytes each")
+
+
+def throttled(machine: Machine, server: Server) -> Iterator[Bound]:
+    """Beyond memory.high the kernel takes memory back and slows down everybody in the cgroup, instead of killing somebody."""
+    if machine.memory_highs:
+        high = min(machine.memory_highs, key=lambda limit: limit.left)
+        left = max(0, high.left - fixed_bytes(server))
+        why = f"{amount(high.left)} left of {high.path}, less {amount(fixed_bytes(server))}; beyond, all of the cgroup is slowed down"
+        yield Bound("memory_high", left // price(machine, server).bytes, False, why)
 
 
 def memory_rooms(machine: Machine, server: Server) -> list[tuple[int, str]]:
@@ -147,20 +163,47 @@ def fixed_bytes(server: Server) -> int:
     return cost.BASE_BYTES + server.workers * cost.WORKER_BYTES
 
 
-def processes(machine: Machine, server: Server) -> Iterator[Bound]:
-    """What those workers hold that can be forked; the supervisor and the template come first."""
-    for name, left, of in process_rooms(machine):
-        workers = max(0, left - OTHER_PROCESSES)
-        if workers < MOST_WORKERS:
-            yield Bound(name, workers * descriptors_each(machine), True, f"{left:,} left of {of}: {workers:,} workers at most")
+class Room(NamedTuple):
+    """There can be so many workers because of `name`, one of WORKER_ROOMS.  why: the arithmetic, in words."""
+
+    name: str
+    workers: int
+    why: str
 
 
-def process_rooms(machine: Machine) -> Iterator[tuple[str, int, str]]:
+def worker_rooms(machine: Machine, server: Server) -> Iterator[Room]:
+    """The supervisor and the template come first."""
+    files, own = machine.open_files[1], slot_descriptors(tcp_places(server))
+    workers = supervised(machine, tcp_places(server))
+    yield Room("supervisor_files", workers, f"{files:,} open files of RLIMIT_NOFILE for the supervisor, {own} of them for each worker")
     limits: list[Limit] = sorted(machine.process_limits, key=lambda limit: limit.left)
-    if limits:
-        yield "pids", limits[0].left, limits[0].path
+    rooms = [("pids", limits[0].left, limits[0].path)] if limits else []
     if machine.processes is not None:
-        yield "user_processes", machine.processes, "RLIMIT_NPROC, which counts all of the user's"
+        rooms.append(("user_processes", machine.processes, "RLIMIT_NPROC, which counts all of the user's"))
+    yield from (Room(name, max(0, left - OTHER_PROCESSES), f"{left:,} left of {of}") for name, left, of in rooms)
+
+
+def supervised(machine: Machine, places: int) -> int:
+    """Workers of one supervisor that listen at so many places of TCP."""
+    return max(0, machine.open_files[1] - cost.SUPERVISOR_DESCRIPTORS) // slot_descriptors(places)
+
+
+def slot_descriptors(places: int) -> int:
+    """Of the supervisor, for each worker."""
+    return cost.SLOT_DESCRIPTORS + places
+
+
+def tcp_places(server: Server) -> int:
+    """Each worker has a listener of its own for each; Unix and systemd's listeners all of them share."""
+    return sum(isinstance(place, Tcp) for place in wanted(server.config))
+
+
+def processes(machine: Machine, server: Server) -> Iterator[Bound]:
+    """What those workers hold that there can be."""
+    for room in worker_rooms(machine, server):
+        if room.workers < MOST_WORKERS:
+            why = f"{room.why}: {count(room.workers, 'worker', 'workers')} at most"
+            yield Bound(room.name, room.workers * descriptors_each(machine), True, why)
 
 
 def slowing(machine: Machine, server: Server) -> Iterator[Bound]:
@@ -174,8 +217,34 @@ def slowing(machine: Machine, server: Server) -> Iterator[Bound]:
         held = int(machine.cpus * server.config.ping_interval_s / cost.PING_S)
         each = f"{cost.PING_S * 1e6:.0f} us for each Ping and Pong, every {server.config.ping_interval_s:g} s"
         yield Bound("cpu", held, False, f"all of {count(machine.cpus, 'CPU', 'CPUs')} busy with heartbeats alone: {each}")
+    yield from chains(machine, server)
+    buckets = machine.sysctl("net.netfilter.nf_conntrack_buckets")
+    if buckets and machine.tracks:
+        why = f"a connection's note is in two of {buckets:,} nf_conntrack_buckets; beyond, every packet's search is longer"
+        yield Bound("conntrack_buckets", buckets, False, why)
     if (proxied := ports(machine, server)) is not None:
         yield proxied
+
+
+def chains(machine: Machine, server: Server) -> Iterator[Bound]:
+    """The kernel looks for each packet's socket in one chain of a hash; a negative number: of the hash that it shares with its host."""
+    entries = machine.sysctl("net.ipv4.tcp_ehash_entries")
+    if entries:
+        ends = ends_here(server)
+        sockets = f"{SOCKETS_A_CHAIN} sockets" if ends == 1 else f"{SOCKETS_A_CHAIN} sockets, both ends of a connection here,"
+        shared = ", shared with the host" if entries < 0 else ""
+        why = f"{sockets} in each of {abs(entries):,} chains (net.ipv4.tcp_ehash_entries{shared}); beyond, every packet's search is longer"
+        yield Bound("tcp_ehash", abs(entries) * SOCKETS_A_CHAIN // ends, False, why)
+
+
+def ends_here(server: Server) -> int:
+    """Sockets of this machine for each connection: 2 where all clients come through proxies on it."""
+    trusted = Trusted(server.config.trusted_proxies)
+    return 2 if trusted.hosts and not any(trusted.nets.values()) and all(map(is_loopback, trusted.hosts)) else 1
+
+
+def is_loopback(host: str) -> bool:
+    return host.startswith("127.") or host == "::1"
 
 
 def ports(machine: Machine, server: Server) -> Bound | None:
@@ -186,7 +255,7 @@ def ports(machine: Machine, server: Server) -> Bound | None:
         return None
     low, high = machine.sysctl("net.ipv4.ip_local_port_range"), machine.sysctl("net.ipv4.ip_local_port_range", 1)
     here = high - low + 1 if low is not None and high is not None else PORTS
-    of_each = [here if host.startswith("127.") or host == "::1" else PORTS for host in trusted.hosts]
+    of_each = [here if is_loopback(host) else PORTS for host in trusted.hosts]
     ways = f"{count(len(of_each), 'address', 'addresses')} of proxies, {count(len(places), 'port', 'ports')} to connect to"
     why = f"{ways}, {max(of_each):,} ports of theirs for each pair"
     return Bound("proxy_ports", sum(of_each) * len(places), False, why)

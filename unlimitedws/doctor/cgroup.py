@@ -22,24 +22,31 @@ class Limit(NamedTuple):
 
 def memory_limits(root: Path) -> tuple[Limit, ...]:
     """Bytes."""
-    found = []
-    for files in (*memory.v2_limits(root), *memory.v1_limits(root)):
-        left = memory.left_of(files)
-        if left is not None:
-            limit = memory.number(files.limit) or 0
-            found.append(Limit(shown(root, files.limit), limit, max(0, limit - left)))
-    return tuple(found)
+    found = [*memory.v2_limits(root), *memory.v1_limits(root)]
+    return tuple(limit_of(root, files) for files in found if memory.left_of(files) is not None)
 
 
-def process_limits(root: Path) -> tuple[Limit, ...]:
-    """Processes and threads."""
+def limit_of(root: Path, files: memory.Limit) -> Limit:
+    """Of a cgroup that has a limit."""
+    limit, left = memory.number(files.limit) or 0, memory.left_of(files) or 0
+    return Limit(shown(root, files.limit), limit, max(0, limit - left))
+
+
+def memory_highs(root: Path) -> tuple[Limit, ...]:
+    """Bytes beyond which the kernel slows everybody down (memory.high, of version 2 alone)."""
+    found = [files._replace(limit=files.limit.with_name("memory.high")) for files in memory.v2_limits(root)]
+    return tuple(limit_of(root, files) for files in found if memory.left_of(files) is not None)
+
+
+def process_limits(root: Path, ours: int = 0) -> tuple[Limit, ...]:
+    """Processes and threads. ours: of those there now, how many do not count."""
     v2 = memory.ancestors(root, "sys/fs/cgroup", memory.path_of(root, "0::"))
     v1 = memory.ancestors(root, "sys/fs/cgroup/pids", memory.path_of(root, ":pids:"))
     found = []
     for folder in (*v2, *v1):
         limit, used = memory.number(folder / "pids.max"), memory.number(folder / "pids.current")
         if limit is not None:
-            found.append(Limit(shown(root, folder / "pids.max"), limit, used or 0))
+            found.append(Limit(shown(root, folder / "pids.max"), limit, max(0, (used or 0) - ours)))
     return tuple(found)
 
 

@@ -23,6 +23,8 @@ MEMORY_STEP = 64 << 20
 PROCESS_STEP = 64
 TRACKED = 1.5
 """Ended connections stay in the table of a firewall for another two minutes (nf_conntrack_tcp_timeout_time_wait)."""
+MOST_CHAINS = 1 << 24
+"""Of the hash that a network namespace has of its own (Documentation/networking/ip-sysctl.rst)."""
 
 
 class Change(NamedTuple):
@@ -53,7 +55,12 @@ def together(changes: Sequence[Change]) -> list[Change]:
     return sorted(found.values(), key=lambda change: ORDER.index(change.kind))
 
 
-ORDER = ("setting", "open_files", "sysctl", "memory", "processes", "user_processes", "hardware")
+ORDER = ("setting", "open_files", "sysctl", "boot", "memory", "memory_high", "processes", "user_processes", "hardware")
+
+
+def power_of_2(number: float) -> int:
+    """The least that is no less."""
+    return 1 << (int(number) - 1).bit_length()
 
 
 def up(number: float, step: int) -> int:
@@ -65,13 +72,16 @@ def lift_descriptors(machine: Machine, server: Server, wanted: int) -> Iterator[
     each = -(-wanted // server.workers)
     if each > MOST_ROWS:  # more than the table of one worker has rows
         yield Change("descriptors", "setting", "workers", str(-(-wanted // MOST_ROWS)))
-    limit = up(min(each, MOST_ROWS) + cost.WORKER_DESCRIPTORS, STEP)
-    yield Change("descriptors", "open_files", "RLIMIT_NOFILE", str(limit))
-    if limit > (machine.sysctl("fs.nr_open") or limit):
-        yield Change("descriptors", "sysctl", "fs.nr_open", str(limit))
+    yield from open_files("descriptors", machine, up(min(each, MOST_ROWS) + cost.WORKER_DESCRIPTORS, STEP))
     more = workers_instead(machine, server, wanted)
     if more > server.workers and each <= MOST_ROWS:
         yield Change("descriptors", "setting", "workers", str(more), instead_of="RLIMIT_NOFILE")
+
+
+def open_files(bound: str, machine: Machine, limit: int) -> Iterator[Change]:
+    yield Change(bound, "open_files", "RLIMIT_NOFILE", str(limit))
+    if limit > (machine.sysctl("fs.nr_open") or limit):
+        yield Change(bound, "sysctl", "fs.nr_open", str(limit))
 
 
 def workers_instead(machine: Machine, server: Server, wanted: int) -> int:
@@ -87,7 +97,8 @@ def workers_instead(machine: Machine, server: Server, wanted: int) -> int:
         return {bound.name for bound in capacity.bounds(machine, server) if bound.connections < wanted}
 
     now, then = lacking(server), lacking(replace(server, workers=workers))
-    return server.workers if then - now or then & {"memory", "memory_busy"} or "max_connections" in now else workers
+    in_the_way = then - now or then & {"memory", "memory_busy", "memory_high"} or "max_connections" in now
+    return server.workers if in_the_way or workers > capacity.supervised(machine, places_for(machine, server, wanted)) else workers
 
 
 def own_descriptors(machine: Machine, server: Server, wanted: int) -> int:
@@ -115,7 +126,12 @@ def lift_epoll_watches(machine: Machine, server: Server, wanted: int) -> Iterato
 
 def lift_conntrack(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
     needed = TRACKED * (wanted + (machine.sysctl("net.netfilter.nf_conntrack_count") or 0))
-    yield Change("conntrack", "sysctl", "net.netfilter.nf_conntrack_max", str(1 << (int(needed) - 1).bit_length()))
+    yield Change("conntrack", "sysctl", "net.netfilter.nf_conntrack_max", str(power_of_2(needed)))
+
+
+def lift_conntrack_buckets(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
+    """As many as notes, which is the kernel's own proportion; 8 bytes each."""
+    yield Change("conntrack_buckets", "sysctl", "net.netfilter.nf_conntrack_buckets", str(power_of_2(TRACKED * wanted)))
 
 
 def lift_memory(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
@@ -136,6 +152,19 @@ def more_memory(bound: str, machine: Machine, server: Server, connections_bytes:
         enough = (limit.used + needed) / shed
         if enough > limit.limit:
             yield Change(bound, "memory", limit.path, str(up(enough, MEMORY_STEP)))
+
+
+def lift_memory_high(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
+    needed = wanted * price(machine, server).bytes + capacity.fixed_bytes(server)
+    for limit in machine.memory_highs:
+        if limit.left < needed:
+            yield Change("memory_high", "memory_high", limit.path, str(up(limit.used + needed, MEMORY_STEP)))
+
+
+def lift_supervisor_files(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
+    """For as many workers as the settings say; where more would be needed, each has to hold more, which `lift_descriptors` says."""
+    needed = cost.SUPERVISOR_DESCRIPTORS + capacity.slot_descriptors(places_for(machine, server, wanted)) * server.workers
+    yield from open_files("supervisor_files", machine, up(needed, STEP))
 
 
 def lift_pids(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
@@ -160,6 +189,15 @@ def lift_tcp_mem(machine: Machine, server: Server, wanted: int) -> Iterator[Chan
     yield Change("tcp_mem", "sysctl", "net.ipv4.tcp_mem", f"{pressure * 3 // 4} {pressure} {pressure * 3 // 2}")
 
 
+def lift_tcp_ehash(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
+    """A chain for each socket, 8 bytes each: of the whole kernel only at its start, of a network namespace when that is made."""
+    needed = power_of_2(wanted * capacity.ends_here(server))
+    if machine.has_own_network:
+        yield Change("tcp_ehash", "sysctl", "net.ipv4.tcp_child_ehash_entries", str(min(needed, MOST_CHAINS)))
+    else:
+        yield Change("tcp_ehash", "boot", "thash_entries", str(needed))
+
+
 def lift_cpu(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
     needed = -(-int(wanted * cost.PING_S * 1e6) // int(server.config.ping_interval_s * 1e6))
     yield Change("cpu", "hardware", "cpus", str(max(1, needed - machine.cpus)))
@@ -168,7 +206,7 @@ def lift_cpu(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
 def lift_proxy_ports(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
     """All the ports of each proxy; and, where these are not enough, more ports to connect to."""
     hosts, places = Trusted(server.config.trusted_proxies).hosts, places_of(server.config)
-    if any(host.startswith("127.") or host == "::1" for host in hosts):
+    if any(map(capacity.is_loopback, hosts)):
         yield Change("proxy_ports", "sysctl", "net.ipv4.ip_local_port_range", "1024 65535")
     more = -(-wanted // (PORTS * len(hosts))) - len(places)
     last = places[-1]
@@ -178,6 +216,13 @@ def lift_proxy_ports(machine: Machine, server: Server, wanted: int) -> Iterator[
         added = [last._replace(port=last.port + number) for number in range(1, more + 1)]
         listen = server.config.listen or str(last)
         yield Change("proxy_ports", "setting", "listen", ", ".join([listen, *map(written, added)]))
+
+
+def places_for(machine: Machine, server: Server, wanted: int) -> int:
+    """Places of TCP that it listens at once `lift_proxy_ports` has been followed."""
+    proxied, hosts = capacity.ports(machine, server), len(Trusted(server.config.trusted_proxies).hosts)
+    places = capacity.tcp_places(server)
+    return places if proxied is None or proxied.connections >= wanted else min(MOST_PLACES, max(places, -(-wanted // (PORTS * hosts))))
 
 
 def written(place: Tcp) -> str:
@@ -191,12 +236,16 @@ LIFTS: dict[str, Callable[[Machine, Server, int], Iterator[Change]]] = {
     "files": lift_files,
     "epoll_watches": lift_epoll_watches,
     "conntrack": lift_conntrack,
+    "conntrack_buckets": lift_conntrack_buckets,
     "memory": lift_memory,
+    "memory_high": lift_memory_high,
     "memory_busy": lift_memory_busy,
+    "supervisor_files": lift_supervisor_files,
     "pids": lift_pids,
     "user_processes": lift_user_processes,
     "tcp_mem": lift_tcp_mem,
     "cpu": lift_cpu,
+    "tcp_ehash": lift_tcp_ehash,
     "proxy_ports": lift_proxy_ports,
 }
 """Of each bound, what lifts it."""

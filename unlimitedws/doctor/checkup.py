@@ -9,12 +9,15 @@ from unlimitedws.config import Config
 from unlimitedws.doctor import machine, server
 from unlimitedws.doctor.problems import problems
 
+OURS = 2
+"""Processes there now that are no worker's place: the supervisor, which is reckoned with anyhow, and this one."""
+
 log = logging.getLogger("unlimitedws.doctor")
 
 
 def check_up(config: Config, *, cpus: int) -> None:
     """Looks at this machine and writes the lines. What is imported for it stays in the process: run it in one that ends."""
-    for problem in problems(machine.read(cpus=cpus), server.read(config, cpus=cpus, why_not_native=guess)):
+    for problem in problems(machine.read(cpus=cpus, ours=OURS), server.read(config, cpus=cpus, why_not_native=guess)):
         if problem.serious:
             log.warning("%s", problem.text)
 

@@ -15,13 +15,17 @@ from unlimitedws.memory import lines, table
 ENDLESS = 1 << 30
 """A limit that is not there, as a number: more descriptors than any process can have (sysctl fs.nr_open)."""
 
+CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 21, 24
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """The kernel, and what holds this process in it. Whatever a kernel or a container does not tell is None, empty or in `unknown`.
 
-    open_files: RLIMIT_NOFILE, soft and hard.  processes: RLIMIT_NPROC, hard.  available_bytes: of memory, for new use.
+    open_files: RLIMIT_NOFILE, soft and hard.  processes: RLIMIT_NPROC, hard; None where it does not hold us.
+    available_bytes: of memory, for new use.
     tcp_pages: that all buffers of TCP take now.  sealed: /proc/sys is read-only.
+    dropped_packets: since the machine started, of those that waited for a busy CPU.
     surroundings: `machine`, `docker`, `kubernetes`, `container` or `wsl`.
     commit_left_bytes: address space that may still be promised; None unless that is limited (vm.overcommit_memory = 2).
     socket_bytes, socket_v6_bytes: slab for the server's end of a connection."""
@@ -37,8 +41,10 @@ class Machine:
     memory_bytes: int | None
     available_bytes: int | None
     memory_limits: tuple[Limit, ...]
+    memory_highs: tuple[Limit, ...]
     process_limits: tuple[Limit, ...]
     tcp_pages: int
+    dropped_packets: int
     huge_pages: str
     commit_left_bytes: int | None
     socket_bytes: int | None
@@ -63,8 +69,10 @@ class Machine:
         return loaded and (bool(self.sysctl("net.netfilter.nf_conntrack_count")) or self.has_own_network)
 
 
-def read(root: Path = Path("/"), *, cpus: int) -> Machine:
-    """The machine under `root`: "/", or a folder that looks like it. cpus: that this process may use. Never raises for what it finds."""
+def read(root: Path = Path("/"), *, cpus: int, ours: int = 0) -> Machine:
+    """The machine under `root`: "/", or a folder that looks like it. Never raises for what it finds.
+
+    cpus: that this process may use.  ours: processes there now that a server would not find, or that are its own."""
     known, unknown = sysctls.read(root)
     memory = table(root / "proc/meminfo")
     kernel = "".join(lines(root / "proc/sys/kernel/osrelease"))
@@ -74,15 +82,17 @@ def read(root: Path = Path("/"), *, cpus: int) -> Machine:
         surroundings=surroundings(root, kernel),
         cpus=cpus,
         open_files=(limit(root, "open files", 0) or ENDLESS, limit(root, "open files", 1) or ENDLESS),
-        processes=limit(root, "processes", 1),
+        processes=None if is_above_nproc(root) else limit(root, "processes", 1),
         sysctls=known,
         unknown=unknown,
         sealed=sysctls.is_sealed(root),
         memory_bytes=memory.get("MemTotal:"),
         available_bytes=memory.get("MemAvailable:"),
         memory_limits=cgroup.memory_limits(root),
-        process_limits=cgroup.process_limits(root),
+        memory_highs=cgroup.memory_highs(root),
+        process_limits=cgroup.process_limits(root, ours),
         tcp_pages=tcp_pages(root),
+        dropped_packets=dropped_packets(root),
         huge_pages=chosen(lines(root / "sys/kernel/mm/transparent_hugepage/enabled")),
         commit_left_bytes=max(0, memory.get("CommitLimit:", 0) - memory.get("Committed_AS:", 0)) if promised else None,
         socket_bytes=slab.socket_bytes(root, v6=False),
@@ -97,6 +107,14 @@ def limit(root: Path, name: str, position: int) -> int | None:
             text = found[position + 1]
             return int(text) if text.isdigit() else None
     return None
+
+
+def is_above_nproc(root: Path) -> bool:
+    """Whether RLIMIT_NPROC does not hold us: by a capability that counts for the whole machine (copy_process in kernel/fork.c)."""
+    told = re.search(r"^CapEff:\s*([0-9a-f]+)$", "\n".join(lines(root / "proc/self/status")), re.MULTILINE)
+    effective = int(told[1], 16) if told else 0
+    of_the_machine = [line.split() for line in lines(root / "proc/self/uid_map")] == [["0", "0", "4294967295"]]
+    return of_the_machine and bool(effective & (1 << CAP_SYS_ADMIN | 1 << CAP_SYS_RESOURCE))
 
 
 def surroundings(root: Path, kernel: str) -> str:
@@ -115,6 +133,12 @@ def tcp_pages(root: Path) -> int:
         if line.startswith("TCP:") and (found := re.search(r"\bmem (\d+)", line)):
             return int(found[1])
     return 0
+
+
+def dropped_packets(root: Path) -> int:
+    """Of all CPUs, in every network namespace: the second column, in hexadecimal digits."""
+    rows = (line.split() for line in lines(root / "proc/net/softnet_stat"))
+    return sum(int(row[1], 16) for row in rows if len(row) > 1 and re.fullmatch(r"[0-9a-f]{8}", row[1]))
 
 
 def chosen(choices: list[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from unlimitedws import cost
@@ -21,9 +22,12 @@ class Part(NamedTuple):
 
 
 class Price(NamedTuple):
-    """Of one idle connection. The app's own state comes on top."""
+    """Of one idle connection. The app's own state comes on top.
+
+    on_top: what comes to it once there is something to do; the app's messages apart, at most."""
 
     parts: tuple[Part, ...]
+    on_top: tuple[Part, ...]
 
     @property
     def bytes(self) -> int:
@@ -42,7 +46,23 @@ def price(machine: Machine, server: Server) -> Price:
     if config.deflate and config.deflate_takeover:
         windows = next(size for bits, size in cost.TAKEOVER_BYTES.items() if config.deflate_window_bits <= bits)
         parts.append(Part("compression windows (deflate_takeover)", windows, "docs/how-to/compress-messages.md"))
-    return Price(tuple(parts))
+    return Price(tuple(parts), tuple(on_top(machine, server)))
+
+
+def on_top(machine: Machine, server: Server) -> Iterator[Part]:
+    """While something is under way, and of a peer that does its worst."""
+    config, sent, read = server.config, machine.sysctl("net.ipv4.tcp_wmem", 2), machine.sysctl("net.ipv4.tcp_rmem", 2)
+    yield Part("a page, while something is under way", cost.BUSY_BYTES, TABLED)
+    if config.sndbuf_bytes:  # socket(7): the kernel doubles it, for its own accounting
+        yield Part(
+            "at most, in the kernel, to a peer that takes nothing", 2 * config.sndbuf_bytes, "sndbuf_bytes, which the kernel doubles"
+        )
+    elif sent is not None:
+        yield Part("at most, in the kernel, to a peer that takes nothing", sent, "net.ipv4.tcp_wmem")
+    yield Part("at most, in the worker, to such a peer", config.queue_bytes, "queue_bytes")
+    if read is not None:
+        yield Part("at most, in the kernel, from a peer whose reads are paused", read, "net.ipv4.tcp_rmem")
+    yield Part("at most, in the worker, of a message that is not whole yet", config.message_bytes, "message_bytes")
 
 
 def kernel_part(machine: Machine, server: Server) -> Part:

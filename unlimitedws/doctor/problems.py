@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from unlimitedws import cost
 from unlimitedws.doctor import capacity
-from unlimitedws.doctor.changes import STEP, Change, up
+from unlimitedws.doctor.changes import LIFTS, STEP, Change, up
 from unlimitedws.doctor.machine import Machine
 from unlimitedws.doctor.server import Server
 
@@ -31,6 +31,9 @@ ORPHAN_S = 1.0
 
 LONG_RETURN_S = 300
 
+PACKET_QUEUE = 16_384
+"""Packets that may wait for each CPU: those of 0.1 s at 160,000 a second. Small ones take some 13 MB then; an empty queue takes nothing."""
+
 
 class Problem(NamedTuple):
     """text: what is wrong and what comes of it.  serious: worth a line when a server starts; else only something that could be better.
@@ -45,8 +48,9 @@ class Problem(NamedTuple):
 def problems(machine: Machine, server: Server, wanted: int | None = None) -> list[Problem]:
     """The serious ones first. wanted: connections asked for, where some were."""
     found = [*backlog(machine, server), *too_many_let_in(machine, server), *silence(server), *syn_flood(machine, server)]
+    found += [*fewer_workers(machine, server), *no_room(machine, server)]
     found += [*strict_commit(machine, server), *missing(server), *slow_return(server, wanted)]
-    found += [*migration(machine), *orphans(machine, server)]
+    found += [*migration(machine), *orphans(machine, server), *dropped(machine)]
     return sorted(found, key=lambda problem: not problem.serious)
 
 
@@ -72,17 +76,38 @@ def too_many_let_in(machine: Machine, server: Server) -> Iterator[Problem]:
             yield Problem(bound.name, f"{text}; see unlimitedws doctor --connections {promised}", True)
 
 
+def fewer_workers(machine: Machine, server: Server) -> Iterator[Problem]:
+    """Than are to run: the others cannot start."""
+    for room in capacity.worker_rooms(machine, server):
+        if room.workers < server.workers:
+            asked = capacity.count(server.workers, "worker is", "workers are")
+            text = f"{asked} to run, but there is room for {room.workers:,} only: {room.why}"
+            yield Problem("workers", text, True, mending("workers", LIFTS[room.name](machine, server, 1)))
+
+
+def no_room(machine: Machine, server: Server) -> Iterator[Problem]:
+    """For anybody at all."""
+    for bound in capacity.bounds(machine, server):
+        if bound.ends and not bound.connections and bound.name not in capacity.WORKER_ROOMS:
+            text = f"not one connection fits: {bound.name}: {bound.why}"
+            yield Problem("no_room", text, True, mending("no_room", LIFTS[bound.name](machine, server, 1)))
+
+
+def mending(problem: str, changes: Iterable[Change]) -> tuple[Change, ...]:
+    """What lifts a bound, as what mends a problem; what no line changes, the problem says itself."""
+    return tuple(change._replace(bound=problem) for change in changes if change.kind != "hardware")
+
+
 def silence(server: Server) -> Iterator[Problem]:
     """Proxies that cut whoever is silent, before a Ping of ours would have ended the silence."""
     interval_s = server.config.ping_interval_s
-    if not server.is_proxied:
-        return
     cutting = [f"{name} after {idle_s} s" for name, idle_s in PROXIES if not interval_s or idle_s <= interval_s]
     if not cutting:
         return
     pings = f"ping_interval_s is {interval_s:g}" if interval_s else "pings are off (ping_interval_s = 0)"
-    text = f"{pings} behind a proxy: unless told otherwise, silent connections are cut by {', '.join(cutting)}"
-    yield Problem("ping_interval_s", text, True, (Change("ping_interval_s", "setting", "ping_interval_s", str(SAFE_PING_S)),))
+    where = "behind a proxy" if server.is_proxied else "and if there is a proxy in front"
+    text = f"{pings} {where}: unless told otherwise, silent connections are cut by {', '.join(cutting)}"
+    yield Problem("ping_interval_s", text, server.is_proxied, (Change("ping_interval_s", "setting", "ping_interval_s", str(SAFE_PING_S)),))
 
 
 def syn_flood(machine: Machine, server: Server) -> Iterator[Problem]:
@@ -142,3 +167,21 @@ def orphans(machine: Machine, server: Server) -> Iterator[Problem]:
             f"a stop closes {closing:,} connections a second; with more than {most:,} on their way (tcp_max_orphans) the kernel resets them"
         )
         yield Problem("orphans", text, False, (Change("orphans", "sysctl", "net.ipv4.tcp_max_orphans", str(up(closing, STEP))),))
+
+
+def dropped(machine: Machine) -> Iterator[Problem]:
+    """Loopback, the interfaces of containers and cards with RPS queue packets for a CPU, which may be busy with others."""
+    if not machine.dropped_packets:
+        return
+    queue = machine.sysctl("net.core.netdev_max_backlog")
+    text = (
+        f"{machine.dropped_packets:,} packets for busy CPUs were dropped since the machine started (column 2 of /proc/net/softnet_stat): "
+        "each costs its connection 200 ms at least"
+    )
+    if queue is None:
+        yield Problem("dropped_packets", f"{text}; on the host, net.core.netdev_max_backlog = {PACKET_QUEUE} makes room", False)
+    elif queue < PACKET_QUEUE:
+        lines = (Change("dropped_packets", "sysctl", "net.core.netdev_max_backlog", str(PACKET_QUEUE)),)
+        yield Problem("dropped_packets", f"{text}; net.core.netdev_max_backlog is {queue:,}", False, lines)
+    else:
+        yield Problem("dropped_packets", f"{text}; if it still grows with a queue of {queue:,}, the CPUs are too few", False)

@@ -13,6 +13,7 @@ from unlimitedws.doctor.lines import WHERE, lines
 from unlimitedws.doctor.machine import Machine
 from unlimitedws.doctor.server import Server
 from unlimitedws.doctor.verdict import Verdict
+from unlimitedws.doctor.versions import versions
 
 Document = dict[str, Any]
 
@@ -38,6 +39,7 @@ def document(verdict: Verdict) -> Document:
         "bounds": [bound._asdict() for bound in verdict.bounds],
         "bytes_each": verdict.price.bytes,
         "price": [part._asdict() for part in verdict.price.parts],
+        "on_top": [part._asdict() for part in verdict.price.on_top],
         "problems": [{"name": each.name, "text": each.text, "serious": each.serious} for each in verdict.problems],
         "changes": [change._asdict() for change in verdict.changes],
         "lines": lines(verdict.changes),
@@ -48,7 +50,7 @@ def document(verdict: Verdict) -> Document:
 
 def server(server: Server) -> Document:
     about = {"workers": server.workers, "engine": server.engine, "why_not_native": server.why_not_native, "uvloop": server.uvloop}
-    return {**about, "settings": {name: getattr(server.config, name) for name in SETTINGS}}
+    return {**about, "versions": versions(), "settings": {name: getattr(server.config, name) for name in SETTINGS}}
 
 
 def machine(machine: Machine) -> Document:
@@ -64,8 +66,10 @@ def machine(machine: Machine) -> Document:
         "memory_bytes": machine.memory_bytes,
         "available_bytes": machine.available_bytes,
         "memory_limits": [limit._asdict() for limit in machine.memory_limits],
+        "memory_highs": [limit._asdict() for limit in machine.memory_highs],
         "process_limits": [limit._asdict() for limit in machine.process_limits],
         "tcp_pages": machine.tcp_pages,
+        "dropped_packets": machine.dropped_packets,
         "huge_pages": machine.huge_pages,
         "tracks": machine.tracks,
         "sysctls": {name: list(numbers) for name, numbers in machine.sysctls.items()},
@@ -78,7 +82,7 @@ def machine(machine: Machine) -> Document:
 
 def text(verdict: Verdict, columns: int = 1000) -> str:
     """columns: of the terminal; reasons that are longer go on below. Lines to copy stay whole."""
-    parts = [headline(verdict), table(verdict.bounds, columns), costs(verdict), around(verdict.machine)]
+    parts = [headline(verdict), table(verdict.bounds, columns), costs(verdict), around(verdict, columns)]
     parts += [found(verdict, columns), advice(verdict)]
     return "\n\n".join("\n".join(part) for part in map(list, parts) if part)
 
@@ -103,14 +107,22 @@ def table(bounds: Sequence[Bound], columns: int) -> Iterator[str]:
 def costs(verdict: Verdict) -> Iterator[str]:
     yield f"An idle connection costs {verdict.price.bytes:,} bytes, without the app's own:"
     yield from (f"{part.bytes:>18,}  {part.what} ({part.source})" for part in verdict.price.parts)
+    yield "and more, where there is something to do:"
+    yield from (f"{part.bytes:>18,}  {part.what} ({part.source})" for part in verdict.price.on_top)
 
 
-def around(machine: Machine) -> Iterator[str]:
-    """Where this was read, and what could not be."""
+def around(verdict: Verdict, columns: int) -> Iterator[str]:
+    """What would run, where this was read, what was read, and what could not be."""
+    machine, installed = verdict.machine, versions()
+    uvloop = f"uvloop {installed['uvloop']}" if installed["uvloop"] else "no uvloop"
+    yield f"unlimitedws {installed['unlimitedws']}, {verdict.server.engine} engine, {uvloop}, Python {installed['python']}"
     size = f", {amount(machine.memory_bytes)}" if machine.memory_bytes is not None else ""
     yield f"Linux {machine.kernel}, {count(machine.cpus, 'CPU', 'CPUs')} to use{size}, {machine.surroundings}"
-    yield from (used(limit, amount) for limit in machine.memory_limits)
+    yield from (used(limit, amount) for limit in (*machine.memory_limits, *machine.memory_highs))
     yield from (used(limit, "{:,}".format) for limit in machine.process_limits)
+    known = ", ".join(f"{name} {' '.join(map(str, numbers))}" for name, numbers in machine.sysctls.items())
+    if known:
+        yield filled(f"The kernel says: {known}", columns, "  ")
     if machine.has_own_network:
         yield "A network namespace of its own: settings of the whole kernel and the firewall of the host are not to be seen from here."
     if machine.sealed:
