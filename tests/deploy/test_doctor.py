@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.files import MANUAL, directives, documents, read, seconds
-from tests.deploy.test_kernel import CONNECTIONS, HOLDING, MACHINE_BYTES, SLAB_BYTES, TABLE_BYTES, values
+from tests.deploy.test_kernel import CONNECTIONS, HOLDING, MACHINE_BYTES, SLAB_BYTES, TABLE_BYTES, booted_with, values
 from tests.doctor.conftest import judged
-from tests.doctor.trees import CONNTRACK, build, limits, plain
+from tests.doctor.trees import BOOTED_WITH, CONNTRACK, build, limits, plain
 from unlimitedws import cost
 from unlimitedws.config import Config
 from unlimitedws.doctor.problems import PROXIES
@@ -27,6 +27,7 @@ def machine(tmp_path: Path) -> Path:
 
 def test_with_the_files_of_deploy_a_million_fit_and_nothing_is_to_be_changed(machine: Path) -> None:
     given = {key.removeprefix("-"): value for key, (value,) in directives(read(HOLDING)).items()}
+    given |= {BOOTED_WITH[name]: str(value) for name, value in booted_with().items()}
     build(machine, {"proc/self/limits": limits(hard=int(UNIT["LimitNOFILE"][0]))}, given)
     verdict = judged(machine, Config(), CONNECTIONS)
     assert verdict.is_enough
@@ -42,9 +43,11 @@ def test_what_is_advised_for_up_to_a_million_the_files_have_at_least(machine: Pa
     for change in changes:
         if change.kind == "sysctl":
             assert all(mine >= int(other) for mine, other in zip(here[change.key], change.value.split(), strict=True)), change
+        elif change.kind == "boot":
+            assert booted_with()[change.key] >= int(change.value)
         elif change.kind == "open_files":
             assert int(change.value) <= int(UNIT["LimitNOFILE"][0])
-    assert {change.kind for change in changes} <= {"sysctl", "open_files", "setting"}
+    assert {change.kind for change in changes} <= {"sysctl", "boot", "open_files", "setting"}
 
 
 def test_the_bill_is_the_same() -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.deploy.files import directives, read
+from tests.deploy.files import DEPLOY, directives, read
 from tests.deploy.programs import program
 from unlimitedws.config import DEFAULTS
 
 HOLDING, PROXY, LIMITS = "sysctl.d/80-unlimitedws.conf", "sysctl.d/81-unlimitedws-proxy.conf", "limits.d/80-unlimitedws.conf"
+BOOT = "grub.d/80-unlimitedws.cfg"
 MIB, GIB = 1 << 20, 1 << 30
 PAGE = 4096
 MACHINE_BYTES = 16 * GIB
@@ -29,11 +30,19 @@ def values(name: str) -> dict[str, list[int]]:
     }
 
 
+def booted_with() -> dict[str, int]:
+    """Parameters of the kernel, as the boot loader's configuration comes to have them."""
+    script = 'GRUB_CMDLINE_LINUX=quiet; . "$1"; echo "$GRUB_CMDLINE_LINUX"'
+    given = subprocess.check_output(["sh", "-c", script, "sh", DEPLOY / BOOT], text=True).split()
+    assert given[0] == "quiet", "what was there before is kept"
+    return {name: int(value) for name, _, value in (each.partition("=") for each in given[1:])}
+
+
 def file_of(key: str) -> Path:
     return Path("/proc/sys", *key.split("."))
 
 
-@pytest.mark.parametrize("name", [HOLDING, PROXY, LIMITS])
+@pytest.mark.parametrize("name", [HOLDING, PROXY, LIMITS, BOOT])
 def test_every_line_has_its_reason_above_it(name: str) -> None:
     lines = read(name).splitlines()
     for number, line in enumerate(lines):
@@ -97,6 +106,15 @@ def test_one_socket_cannot_hold_more_than_a_mebibyte_of_the_kernel() -> None:
 def test_queues_of_the_kernel_are_no_shorter_than_ours() -> None:
     for key in ("net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog"):
         assert values(HOLDING)[key][0] >= DEFAULTS["backlog"]
+
+
+def test_the_hash_has_a_chain_for_each_connection() -> None:
+    chains = booted_with()["thash_entries"]
+    assert chains >= CONNECTIONS
+    assert f"{chains * 8 // MIB} MiB in all" in read(BOOT)
+    assert f"{MACHINE_BYTES >> 17:,} on a machine of 16 GiB" in read(BOOT)
+    assert f"--args=thash_entries={chains}\n" in read(BOOT)
+    assert values(HOLDING)["net.netfilter.nf_conntrack_buckets"] == values(HOLDING)["net.netfilter.nf_conntrack_max"]
 
 
 def test_limits_of_descriptors_fit_into_each_other() -> None:

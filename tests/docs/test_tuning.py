@@ -12,8 +12,10 @@ from tests.doctor.conftest import judged
 from tests.doctor.trees import CONNTRACK, GIB, build, plain
 from unlimitedws import cost
 from unlimitedws.config import DEFAULTS, Config
-from unlimitedws.doctor import slab
+from unlimitedws.doctor import machine, slab
+from unlimitedws.doctor.capacity import supervised
 from unlimitedws.doctor.lines import lines
+from unlimitedws.doctor.problems import PACKET_QUEUE
 
 PAGE = (DOCS / "how-to/tune-for-many-connections.md").read_text()
 SLAB_BYTES = 4037
@@ -46,8 +48,8 @@ def test_the_rows_and_the_heartbeats_are_what_the_code_says() -> None:
 
 
 def advised(root: Path, wanted: int, workers: int, memory: int) -> dict[str, list[str]]:
-    machine = build(plain(root, memory=memory, hard=1024), {}, CONNTRACK)
-    return lines(judged(machine, Config(workers=workers), wanted, cpus=8).changes)
+    here = build(plain(root, memory=memory, hard=1024), {}, CONNTRACK)
+    return lines(judged(here, Config(workers=workers), wanted, cpus=8).changes)
 
 
 @pytest.mark.parametrize(("wanted", "workers", "column"), [(10**5, 2, 0), (10**6, 2, 1), (10**7, 8, 2)])
@@ -61,5 +63,16 @@ def test_the_lines_for_ten_million_are_those_that_are_printed(tmp_path: Path) ->
     shown = [line.partition("#")[0].strip() for line in block.splitlines()]
     printed = advised(tmp_path, 10**7, 8, 128 * GIB)
     assert shown[:1] == printed["systemd"]
-    assert set(printed["sysctl"]) - set(shown) <= {"net.ipv4.tcp_migrate_req = 1", "net.ipv4.tcp_max_orphans = 131072"}
-    assert set(shown[1:]) <= set(printed["sysctl"])
+    sysctls = {line for line in printed["sysctl"] if not line.startswith("#")}
+    assert sysctls - set(shown) <= {"net.ipv4.tcp_migrate_req = 1", "net.ipv4.tcp_max_orphans = 131072"}
+    assert set(shown[1:-1]) <= sysctls
+    assert f"{shown[-1]}\"" in printed["boot"][0]
+
+
+def test_the_workers_that_a_supervisor_has_files_for_are_as_many_as_is_said(tmp_path: Path) -> None:
+    here = machine.read(plain(tmp_path, hard=1024), cpus=1)
+    assert f"with a limit of 1,024 there can be {supervised(here, 1)} workers" in PAGE
+
+
+def test_the_line_for_busy_cpus_is_the_one_that_is_printed() -> None:
+    assert f"    net.core.netdev_max_backlog = {PACKET_QUEUE}\n" in PAGE
