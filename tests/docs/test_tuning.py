@@ -66,7 +66,7 @@ def test_the_lines_for_ten_million_are_those_that_are_printed(tmp_path: Path) ->
     sysctls = {line for line in printed["sysctl"] if not line.startswith("#")}
     assert sysctls - set(shown) <= {"net.ipv4.tcp_migrate_req = 1", "net.ipv4.tcp_max_orphans = 131072"}
     assert set(shown[1:-1]) <= sysctls
-    assert f"{shown[-1]}\"" in printed["boot"][0]
+    assert f'{shown[-1]}"' in printed["boot"][0]
 
 
 def test_the_workers_that_a_supervisor_has_files_for_are_as_many_as_is_said(tmp_path: Path) -> None:
