@@ -19,7 +19,7 @@ from unlimitedws.doctor.machine import ENDLESS, read
         ("kubernetes_v2", "kubernetes", True, False),
         ("wsl", "wsl", False, False),
         ("tiny", "container", True, False),
-        ("bare", "machine", True, False),
+        ("bare", "machine", False, False),
     ],
 )
 def test_where_it_is_and_who_tracks_its_connections(tmp_path: Path, name: str, surroundings: str, own_network: bool, tracks: bool) -> None:
@@ -70,6 +70,21 @@ def test_a_limit_of_processes_holds_whoever_is_not_root_of_the_machine(
     write(tmp_path / "proc/self/status", f"Name:\tx\nCapEff:\t{capabilities}\n")
     write(tmp_path / "proc/self/uid_map", f"         {users}\n")
     assert read(tmp_path, cpus=1).processes == processes
+
+
+def test_settings_that_may_not_be_read_make_no_network_of_its_own(tmp_path: Path) -> None:
+    file = plain(tmp_path) / "proc/sys/net/ipv4/tcp_mem"
+    file.write_text("garbage\n")  # what may not be read, and root may read anything
+    assert not read(tmp_path, cpus=1).has_own_network
+    file.unlink()
+    assert read(tmp_path, cpus=1).has_own_network
+
+
+def test_files_that_tell_nothing_are_named(tmp_path: Path) -> None:
+    write(plain(tmp_path) / "proc/meminfo", "")
+    (tmp_path / "proc/self/limits").unlink()
+    unknown = read(tmp_path, cpus=1).unknown
+    assert unknown["/proc/meminfo"] == unknown["/proc/self/limits"] == "tells nothing"
 
 
 def test_dropped_packets_are_those_of_all_cpus(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ MACHINE = {
     "machine.huge_pages": "`always`, `madvise` or `never`: transparent huge pages; with `always` an empty worker takes up to 2 MiB more",
     "machine.tracks": "whether a firewall keeps a note of each connection, as far as can be told",
     "machine.sysctls": "settings of the kernel by name, each a list of numbers",
-    "machine.unknown": "those that cannot be read here, and why",
+    "machine.unknown": "those that cannot be read here, and files that tell nothing; each with the reason",
 }
 
 BOUNDS = {

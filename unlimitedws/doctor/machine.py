@@ -58,7 +58,7 @@ class Machine:
     @property
     def has_own_network(self) -> bool:
         """Whether this is a network namespace beside the host's, as of containers: only the host's shows what is of the whole kernel."""
-        return "net.ipv4.tcp_mem" in self.unknown
+        return self.unknown.get("net.ipv4.tcp_mem") == sysctls.NOT_THERE and "net.core.somaxconn" in self.sysctls
 
     @property
     def tracks(self) -> bool:
@@ -84,7 +84,7 @@ def read(root: Path = Path("/"), *, cpus: int, ours: int = 0) -> Machine:
         open_files=(limit(root, "open files", 0) or ENDLESS, limit(root, "open files", 1) or ENDLESS),
         processes=None if is_above_nproc(root) else limit(root, "processes", 1),
         sysctls=known,
-        unknown=unknown,
+        unknown={**unknown, **untold(root)},
         sealed=sysctls.is_sealed(root),
         memory_bytes=memory.get("MemTotal:"),
         available_bytes=memory.get("MemAvailable:"),
@@ -98,6 +98,11 @@ def read(root: Path = Path("/"), *, cpus: int, ours: int = 0) -> Machine:
         socket_bytes=slab.socket_bytes(root, v6=False),
         socket_v6_bytes=slab.socket_bytes(root, v6=True),
     )
+
+
+def untold(root: Path) -> dict[str, str]:
+    """Files without which a bound is not known at all, where they tell nothing."""
+    return {f"/{name}": "tells nothing" for name in ("proc/meminfo", "proc/self/limits") if not lines(root / name)}
 
 
 def limit(root: Path, name: str, position: int) -> int | None:

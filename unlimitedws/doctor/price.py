@@ -59,7 +59,7 @@ def on_top(machine: Machine, server: Server) -> Iterator[Part]:
         )
     elif sent is not None:
         yield Part("at most, in the kernel, to a peer that takes nothing", sent, "net.ipv4.tcp_wmem")
-    yield Part("at most, in the worker, to such a peer", config.queue_bytes, "queue_bytes")
+    yield Part("at most, in the worker, to a peer that takes nothing", config.queue_bytes, "queue_bytes")
     if read is not None:
         yield Part("at most, in the kernel, from a peer whose reads are paused", read, "net.ipv4.tcp_rmem")
     yield Part("at most, in the worker, of a message that is not whole yet", config.message_bytes, "message_bytes")

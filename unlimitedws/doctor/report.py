@@ -117,7 +117,7 @@ def around(verdict: Verdict, columns: int) -> Iterator[str]:
     uvloop = f"uvloop {installed['uvloop']}" if installed["uvloop"] else "no uvloop"
     yield f"unlimitedws {installed['unlimitedws']}, {verdict.server.engine} engine, {uvloop}, Python {installed['python']}"
     size = f", {amount(machine.memory_bytes)}" if machine.memory_bytes is not None else ""
-    yield f"Linux {machine.kernel}, {count(machine.cpus, 'CPU', 'CPUs')} to use{size}, {machine.surroundings}"
+    yield f"Linux {machine.kernel or 'of some release'}, {count(machine.cpus, 'CPU', 'CPUs')} to use{size}, {machine.surroundings}"
     yield from (used(limit, amount) for limit in (*machine.memory_limits, *machine.memory_highs))
     yield from (used(limit, "{:,}".format) for limit in machine.process_limits)
     known = ", ".join(f"{name} {' '.join(map(str, numbers))}" for name, numbers in machine.sysctls.items())

@@ -32,6 +32,8 @@ NAMES = (
     "vm.overcommit_memory",
 )
 
+NOT_THERE = "not there"
+
 OF_A_CONTAINER = frozenset({
     "net.core.somaxconn", "net.ipv4.tcp_max_syn_backlog", "net.ipv4.tcp_syncookies", "net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem",
     "net.ipv4.ip_local_port_range", "net.ipv4.tcp_migrate_req", "net.ipv4.tcp_max_tw_buckets",
@@ -49,7 +51,7 @@ def read(root: Path) -> tuple[Mapping[str, Numbers], Mapping[str, str]]:
         try:
             known[name] = tuple(map(int, file_of(root, name).read_text().split()))
         except FileNotFoundError:
-            unknown[name] = "not there"
+            unknown[name] = NOT_THERE
         except PermissionError:
             unknown[name] = "may not be read"
         except (OSError, ValueError) as error:
