@@ -99,6 +99,13 @@ def test_a_kernel_that_does_not_tell_of_its_hash_is_not_judged_by_it(judge: Judg
     assert "tcp_ehash" not in names(judge("wsl")) | names(judge("bare"))
 
 
+def test_unix_sockets_are_in_no_account_of_tcp(judge: Judge) -> None:
+    of_tcp = {"tcp_mem", "tcp_ehash", "conntrack", "conntrack_buckets"}
+    assert of_tcp <= names(judge("firewalled"))
+    assert of_tcp <= names(judge("firewalled", listen="unix:/run/x, 0.0.0.0:1")) & names(judge("firewalled", listen="systemd"))
+    assert not of_tcp & names(judge("firewalled", listen="unix:/run/x"))
+
+
 def test_a_firewalls_hash_has_two_places_for_each_connection(judge: Judge) -> None:
     assert bound(judge("firewalled"), "conntrack_buckets")[1:3] == (262144, False)
     assert "conntrack_buckets" not in names(judge("plain")) | names(judge("bare"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.doctor.conftest import Judge
 from tests.doctor.trees import limits, write
 from unlimitedws.config import DEFAULTS
 from unlimitedws.doctor.fields import BOUNDS, PROBLEMS
-from unlimitedws.doctor.problems import PROXIES, SAFE_PING_S, Problem
+from unlimitedws.doctor.problems import PROXIES, SAFE_PING_S, Problem, problems
 from unlimitedws.doctor.verdict import Verdict
 
 
@@ -100,6 +101,17 @@ def test_no_room_for_anybody(judge: Judge, tmp_path: Path) -> None:
     full = serious(judge("tiny", workers=28, shed_memory=0.4))["no_room"]
     assert "memory: " in full.text
     assert {change.key for change in full.changes} == {"/sys/fs/cgroup/memory.max"}
+
+
+def test_without_uvloop_no_worker_can_start_and_without_the_native_engine_messages_cost_more(judge: Judge) -> None:
+    verdict = judge("plain")
+    bare = dataclasses.replace(verdict.server, uvloop=False, engine="portable", why_not_native="it is not built")
+    found = {problem.name: problem for problem in problems(verdict.machine, bare)}
+    assert found["uvloop"].serious
+    assert "pip install uvloop" in found["uvloop"].text
+    assert not found["engine"].serious
+    assert "(it is not built)" in found["engine"].text
+    assert {"uvloop", "engine"} & {problem.name for problem in verdict.problems} == set()
 
 
 def test_packets_that_were_dropped_for_want_of_room(judge: Judge, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def of_the_kernel(machine: Machine, server: Server) -> Iterator[Bound]:
     if watches is not None:
         yield Bound("epoll_watches", max(0, watches - own), True, f"{watches:,} of fs.epoll.max_user_watches for each user")
     tracked, noted = machine.sysctl("net.netfilter.nf_conntrack_max"), machine.sysctl("net.netfilter.nf_conntrack_count") or 0
-    if tracked is not None and machine.tracks:
+    if tracked is not None and machine.tracks and server.has_tcp:
         now = f"{noted:,} in it now" if not machine.has_own_network else "the host's, whose count is not to be seen here"
         yield Bound("conntrack", max(0, tracked - noted), True, f"{tracked:,} of nf_conntrack_max, {now}")
 
@@ -208,7 +208,7 @@ def processes(machine: Machine, server: Server) -> Iterator[Bound]:
 
 def slowing(machine: Machine, server: Server) -> Iterator[Bound]:
     pages = machine.sysctl("net.ipv4.tcp_mem", 1)
-    if pages is not None:
+    if pages is not None and server.has_tcp:
         why = (
             f"{pages:,} pages of net.ipv4.tcp_mem before windows shrink, {machine.tcp_pages:,} in use; a page for each connection under way"
         )
@@ -219,7 +219,7 @@ def slowing(machine: Machine, server: Server) -> Iterator[Bound]:
         yield Bound("cpu", held, False, f"all of {count(machine.cpus, 'CPU', 'CPUs')} busy with heartbeats alone: {each}")
     yield from chains(machine, server)
     buckets = machine.sysctl("net.netfilter.nf_conntrack_buckets")
-    if buckets and machine.tracks:
+    if buckets and machine.tracks and server.has_tcp:
         why = f"a connection's note is in two of {buckets:,} nf_conntrack_buckets; beyond, every packet's search is longer"
         yield Bound("conntrack_buckets", buckets, False, why)
     if (proxied := ports(machine, server)) is not None:
@@ -229,7 +229,7 @@ def slowing(machine: Machine, server: Server) -> Iterator[Bound]:
 def chains(machine: Machine, server: Server) -> Iterator[Bound]:
     """The kernel looks for each packet's socket in one chain of a hash; a negative number: of the hash that it shares with its host."""
     entries = machine.sysctl("net.ipv4.tcp_ehash_entries")
-    if entries:
+    if entries and server.has_tcp:
         ends = ends_here(server)
         sockets = f"{SOCKETS_A_CHAIN} sockets" if ends == 1 else f"{SOCKETS_A_CHAIN} sockets, both ends of a connection here,"
         shared = ", shared with the host" if entries < 0 else ""

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from unlimitedws import engine
 from unlimitedws.config import Config
 from unlimitedws.listener import EVERYWHERE, wanted
-from unlimitedws.place import Systemd, Tcp
+from unlimitedws.place import Systemd, Tcp, Unix
 from unlimitedws.trust import Trusted
 
 
@@ -33,6 +33,11 @@ class Server:
     def has_v6(self) -> bool:
         """Whether its listeners are of IPv6, so that all of its sockets are; systemd's may well be."""
         return any(isinstance(each, Systemd) or (isinstance(each, Tcp) and is_v6(each.host)) for each in wanted(self.config))
+
+    @property
+    def has_tcp(self) -> bool:
+        """Whether anybody can come by TCP: of Unix sockets the kernel keeps no such account. systemd's may be either."""
+        return not all(isinstance(each, Unix) for each in wanted(self.config))
 
     @property
     def has_tls(self) -> bool:
