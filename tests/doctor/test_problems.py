@@ -65,7 +65,7 @@ def test_without_a_proxy_that_is_known_rare_pings_could_be_better(judge: Judge) 
         return [problem.text for problem in judge("plain", **settings).problems if problem.name == "ping_interval_s"]
 
     (text,) = said(ping_interval_s=0.0)
-    assert text.startswith("pings are off (ping_interval_s = 0) and if there is a proxy in front: ")
+    assert text.startswith("pings are off (ping_interval_s = 0): a proxy in front may not wait that long: ")
     assert said(ping_interval_s=50.0)
     assert said(ping_interval_s=49.0) == said() == []
 

@@ -105,8 +105,8 @@ def silence(server: Server) -> Iterator[Problem]:
     if not cutting:
         return
     pings = f"ping_interval_s is {interval_s:g}" if interval_s else "pings are off (ping_interval_s = 0)"
-    where = "behind a proxy" if server.is_proxied else "and if there is a proxy in front"
-    text = f"{pings} {where}: unless told otherwise, silent connections are cut by {', '.join(cutting)}"
+    where = " behind a proxy" if server.is_proxied else ": a proxy in front may not wait that long"
+    text = f"{pings}{where}: unless told otherwise, silent connections are cut by {', '.join(cutting)}"
     yield Problem("ping_interval_s", text, server.is_proxied, (Change("ping_interval_s", "setting", "ping_interval_s", str(SAFE_PING_S)),))
 
 
