@@ -69,6 +69,11 @@ def test_what_no_line_changes_is_said(judge: Judge) -> None:
     assert shown.count("no line does it") == 4
 
 
+def test_what_only_slows_down_is_not_said_to_be_in_the_way(judge: Judge) -> None:
+    assert "\nTo hold 300,000 and slow nobody down, change:\n" in text(judge("plain", 300_000))
+    assert "\nTo hold 5,000,000, change:\n" in text(judge("plain", 5_000_000))
+
+
 def test_without_a_number_only_what_is_wrong_is_to_be_changed(judge: Judge) -> None:
     shown = text(judge("plain"))
     assert "wanted" not in shown

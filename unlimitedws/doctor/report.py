@@ -149,7 +149,8 @@ def advice(verdict: Verdict) -> Iterator[str]:
     """What makes the number fit, and apart from it what mends the problems."""
     lifting = [change for change in verdict.changes if change.bound in LIFTS]
     mending = [change for change in verdict.changes if change.bound not in LIFTS]
-    yield from to_change(f"To hold {verdict.wanted or 0:,}, change:", lifting)
+    manner = " and slow nobody down" if verdict.is_enough else ""
+    yield from to_change(f"To hold {verdict.wanted or 0:,}{manner}, change:", lifting)
     yield from to_change("To mend this, change:" if not lifting else "And to mend the problems:", mending)
 
 
