@@ -86,8 +86,13 @@ def test_a_user_who_may_have_too_few_processes(judge: Judge, tmp_path: Path) -> 
     judge("plain")
     write(tmp_path / "plain/proc/self/limits", limits(processes=9))
     problem = serious(judge("plain", workers=8))["workers"]
-    assert problem.text == "8 workers are to run, but there is room for 7 only: 9 left of RLIMIT_NPROC, which counts all of the user's"
+    assert problem.text == "8 workers are to run, but there is room for 7 only: 9 left of 9 of RLIMIT_NPROC, which counts all of the user's"
     assert serious(judge("plain", workers=7)) == {}
+    write(tmp_path / "plain/proc/17/status", "Name: another\nThreads: 3\n")
+    write(tmp_path / "plain/proc/18/stat", "18 (ends just now) Z")
+    problem = serious(judge("plain", workers=7))["workers"]
+    assert "room for 3 only: 5 left of 9 of RLIMIT_NPROC" in problem.text
+    assert {change.key: change.value for change in problem.changes} == {"RLIMIT_NPROC": "960"}  # 4 and 2, and 7 with 129 each: 909
 
 
 def test_no_room_for_anybody(judge: Judge, tmp_path: Path) -> None:

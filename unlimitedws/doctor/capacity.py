@@ -179,7 +179,8 @@ def worker_rooms(machine: Machine, server: Server) -> Iterator[Room]:
     limits: list[Limit] = sorted(machine.process_limits, key=lambda limit: limit.left)
     rooms = [("pids", limits[0].left, limits[0].path)] if limits else []
     if machine.processes is not None:
-        rooms.append(("user_processes", machine.processes, "RLIMIT_NPROC, which counts all of the user's"))
+        left = max(0, machine.processes - machine.user_tasks)
+        rooms.append(("user_processes", left, f"{machine.processes:,} of RLIMIT_NPROC, which counts all of the user's"))
     yield from (Room(name, max(0, left - OTHER_PROCESSES), f"{left:,} left of {of}") for name, left, of in rooms)
 
 

@@ -174,7 +174,8 @@ def lift_pids(machine: Machine, server: Server, wanted: int) -> Iterator[Change]
 
 
 def lift_user_processes(machine: Machine, server: Server, wanted: int) -> Iterator[Change]:
-    yield Change("user_processes", "user_processes", "RLIMIT_NPROC", str(up(processes_for(machine, server, wanted), PROCESS_STEP)))
+    needed = machine.user_tasks + processes_for(machine, server, wanted)
+    yield Change("user_processes", "user_processes", "RLIMIT_NPROC", str(up(needed, PROCESS_STEP)))
 
 
 def processes_for(machine: Machine, server: Server, wanted: int) -> int:

@@ -55,6 +55,7 @@ MACHINE = {
     "machine.open_files.soft": "RLIMIT_NOFILE; the server raises it to the hard limit",
     "machine.open_files.hard": "its hard limit",
     "machine.user_processes": "RLIMIT_NPROC, hard; null: no limit, or root, whom it does not hold",
+    "machine.user_tasks": "processes and threads that count against it now; 0 where there is no limit",
     "machine.memory_bytes": "memory of the machine",
     "machine.available_bytes": "of it, available for new use",
     "machine.memory_limits[].path": "the file of each cgroup around this process that limits memory",

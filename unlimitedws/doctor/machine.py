@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ class Machine:
     """The kernel, and what holds this process in it. Whatever a kernel or a container does not tell is None, empty or in `unknown`.
 
     open_files: RLIMIT_NOFILE, soft and hard.  processes: RLIMIT_NPROC, hard; None where it does not hold us.
+    user_tasks: processes and threads of this user, which count against that.
     available_bytes: of memory, for new use.
     tcp_pages: that all buffers of TCP take now.  sealed: /proc/sys is read-only.
     dropped_packets: since the machine started, of those that waited for a busy CPU.
@@ -35,6 +38,7 @@ class Machine:
     cpus: int
     open_files: tuple[int, int]
     processes: int | None
+    user_tasks: int
     sysctls: Mapping[str, Numbers]
     unknown: Mapping[str, str]
     sealed: bool
@@ -77,12 +81,14 @@ def read(root: Path = Path("/"), *, cpus: int, ours: int = 0) -> Machine:
     memory = table(root / "proc/meminfo")
     kernel = "".join(lines(root / "proc/sys/kernel/osrelease"))
     promised = known.get("vm.overcommit_memory") == (2,)
+    may_have = None if is_above_nproc(root) else limit(root, "processes", 1)
     return Machine(
         kernel=kernel,
         surroundings=surroundings(root, kernel),
         cpus=cpus,
         open_files=(limit(root, "open files", 0) or ENDLESS, limit(root, "open files", 1) or ENDLESS),
-        processes=None if is_above_nproc(root) else limit(root, "processes", 1),
+        processes=may_have,
+        user_tasks=0 if may_have is None else max(0, tasks_of(root, os.getuid()) - ours),
         sysctls=known,
         unknown={**unknown, **untold(root)},
         sealed=sysctls.is_sealed(root),
@@ -120,6 +126,16 @@ def is_above_nproc(root: Path) -> bool:
     effective = int(told[1], 16) if told else 0
     of_the_machine = [line.split() for line in lines(root / "proc/self/uid_map")] == [["0", "0", "4294967295"]]
     return of_the_machine and bool(effective & (1 << CAP_SYS_ADMIN | 1 << CAP_SYS_RESOURCE))
+
+
+def tasks_of(root: Path, user: int) -> int:
+    """Processes and threads that are to be seen here; another container's of the same user may count as well, and are not."""
+    found = 0
+    for process in (root / "proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            if process.stat().st_uid == user:
+                found += table(process / "status").get("Threads:", 1)
+    return found
 
 
 def surroundings(root: Path, kernel: str) -> str:

@@ -63,6 +63,7 @@ def machine(machine: Machine) -> Document:
         "cpus": machine.cpus,
         "open_files": {"soft": soft, "hard": hard},
         "user_processes": machine.processes,
+        "user_tasks": machine.user_tasks,
         "memory_bytes": machine.memory_bytes,
         "available_bytes": machine.available_bytes,
         "memory_limits": [limit._asdict() for limit in machine.memory_limits],
