@@ -43,8 +43,8 @@ def test_the_bill_is_added_up_right(start: str, each: int) -> None:
 
 def test_the_rows_and_the_heartbeats_are_what_the_code_says() -> None:
     assert row("rows of the workers")[3] == f"{cost.ROW_BYTES['native']} bytes"
-    assert [cell.split()[0] for cell in row("heartbeats")[:3]] == ["3%", "28%", "2.8"]
-    assert 10**6 * cost.PING_S / DEFAULTS["ping_interval_s"] == pytest.approx(0.28)
+    assert [cell.split()[0] for cell in row("heartbeats")[:3]] == ["5%", "52%", "5.2"]
+    assert 10**6 * cost.PING_S / DEFAULTS["ping_interval_s"] == pytest.approx(0.52)
 
 
 def advised(root: Path, wanted: int, workers: int, memory: int) -> dict[str, list[str]]:

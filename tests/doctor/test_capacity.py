@@ -125,8 +125,8 @@ def test_what_only_gets_worse_does_not_end_it(judge: Judge) -> None:
 
 
 def test_heartbeats_take_cpu_where_there_are_any(judge: Judge) -> None:
-    assert bound(judge("plain", cpus=4), "cpu").connections == int(4 * 25 / 7e-6)
-    assert bound(judge("plain", cpus=4, ping_interval_s=50.0), "cpu").connections == int(4 * 50 / 7e-6)
+    assert bound(judge("plain", cpus=4), "cpu").connections == int(4 * 25 / 13e-6)
+    assert bound(judge("plain", cpus=4, ping_interval_s=50.0), "cpu").connections == int(4 * 50 / 13e-6)
     assert "cpu" not in names(judge("plain", ping_interval_s=0.0))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from unlimitedws import cost
@@ -47,7 +48,7 @@ class Problem(NamedTuple):
 
 def problems(machine: Machine, server: Server, wanted: int | None = None) -> list[Problem]:
     """The serious ones first. wanted: connections asked for, where some were."""
-    found = [*backlog(machine, server), *too_many_let_in(machine, server), *silence(server), *syn_flood(machine, server)]
+    found = [*backlog(machine, server), *too_many_let_in(machine, server), *silence(machine, server, wanted), *syn_flood(machine, server)]
     found += [*fewer_workers(machine, server), *no_room(machine, server)]
     found += [*strict_commit(machine, server), *missing(server), *slow_return(server, wanted)]
     found += [*migration(machine), *orphans(machine, server), *dropped(machine)]
@@ -98,7 +99,7 @@ def mending(problem: str, changes: Iterable[Change]) -> tuple[Change, ...]:
     return tuple(change._replace(bound=problem) for change in changes if change.kind != "hardware")
 
 
-def silence(server: Server) -> Iterator[Problem]:
+def silence(machine: Machine, server: Server, wanted: int | None) -> Iterator[Problem]:
     """Proxies that cut whoever is silent, before a Ping of ours would have ended the silence."""
     interval_s = server.config.ping_interval_s
     cutting = [f"{name} after {idle_s} s" for name, idle_s in PROXIES if not interval_s or idle_s <= interval_s]
@@ -107,7 +108,15 @@ def silence(server: Server) -> Iterator[Problem]:
     pings = f"ping_interval_s is {interval_s:g}" if interval_s else "pings are off (ping_interval_s = 0)"
     where = " behind a proxy" if server.is_proxied else ": a proxy in front may not wait that long"
     text = f"{pings}{where}: unless told otherwise, silent connections are cut by {', '.join(cutting)}"
-    yield Problem("ping_interval_s", text, server.is_proxied, (Change("ping_interval_s", "setting", "ping_interval_s", str(SAFE_PING_S)),))
+    change = Change("ping_interval_s", "setting", "ping_interval_s", str(SAFE_PING_S))
+    yield Problem("ping_interval_s", text, server.is_proxied, (change, *cpus_for_pings(machine, server, wanted)))
+
+
+def cpus_for_pings(machine: Machine, server: Server, wanted: int | None) -> Iterator[Change]:
+    """What more pings than there are would need besides."""
+    pinging = replace(server, config=replace(server.config, ping_interval_s=SAFE_PING_S))
+    if wanted is not None and any(bound.name == "cpu" and bound.connections < wanted for bound in capacity.slowing(machine, pinging)):
+        yield from LIFTS["cpu"](machine, pinging, wanted)
 
 
 def syn_flood(machine: Machine, server: Server) -> Iterator[Problem]:
