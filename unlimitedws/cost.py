@@ -8,7 +8,7 @@ from __future__ import annotations
 
 KERNEL_BYTES = 4096
 """Slab memory of the kernel for the server's end of an idle TCP connection, as measured on Linux 6.18; not in any RSS: the
-socket (2,521 bytes), its inode (862), file (195), directory entry (195), epoll's notes of it (206) and the security module's (56)."""
+socket (2,521 bytes), its inode (862), file (195), directory entry (195), epoll's notes of it (208) and the security module's (56)."""
 
 ROW_BYTES = {"native": 48, "portable": 74}
 """Of each engine: a row of the table (table.pxd); what PSS grew by from 5,000 to 15,000 connections (docs/performance.md)."""
@@ -39,5 +39,5 @@ SLOT_DESCRIPTORS = 2
 """What it has besides for each worker: its pidfd and a pipe; and a listener for each place of TCP, which comes on top."""
 
 PING_S = 13e-6
-"""CPU for a Ping and its Pong, kernel included (`make capacity`: 12 to 14 us with 100,000 and with 1,000,000 connections, pinged every 25 s,
-whose memory is in no cache by then; 7 us with 15,000 that are pinged every second)."""
+"""CPU for a Ping and its Pong, kernel included (`make capacity`: 12 to 14 us with 100,000 and with 1,000,000 connections, pinged every
+25 s, whose memory is in no cache by then; 7 us with 15,000 that are pinged every second)."""
