@@ -137,6 +137,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     uri = page.file.src_uri
+    if uri.startswith("files/"):
+        page.meta["search"] = {"boost": 0.1}  # found behind every page of the manual
     if posixpath.dirname(uri) == "" and uri != "internals.md":
         page.meta["hide"] = ["navigation"]  # a section of one page needs no list of its pages
     return markdown if uri.startswith("files/") else redirected(uri, markdown, place=f"docs/{uri}")
