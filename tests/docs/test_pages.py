@@ -10,11 +10,14 @@ import pytest
 
 from docs import hooks
 from tests.docs.pages import DOCS, PAGES
-from unlimitedws.config import DEFAULTS
+from unlimitedws.config import DEFAULTS, KIB, MIB
 
 ROOT = DOCS.parent
 WRITTEN = [*(f"docs/{page}" for page in PAGES), "README.md", "CHANGELOG.md", "examples/README.md", "deploy/README.md"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+DEFAULT = re.compile(r"`(\w+)` \(([\d.]+)(?: (s|KiB|MiB))?\)")
+DEFAULT_IN_A_TABLE = re.compile(r"^\| `(\w+)` \| ([\d.]+) (KiB|MiB|)", re.MULTILINE)
+UNITS = {"": 1, "s": 1, "KiB": KIB, "MiB": MIB}
 FENCED = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
 
 
@@ -63,7 +66,6 @@ def test_a_page_that_no_index_lists_is_in_the_navigation_all_the_same() -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("reference/")])
 def test_the_defaults_that_a_page_names_are_those_of_the_settings(page: str) -> None:
     text = text_of(DOCS / page)
-    named = re.findall(r"`(\w+)` \(([\d.]+)(?: s)?\)|^\| `(\w+)` \| ([\d.]+) ", text, re.MULTILINE)
-    for name, value in ((first or third, second or fourth) for first, second, third, fourth in named):
+    for name, value, unit in DEFAULT.findall(text) + DEFAULT_IN_A_TABLE.findall(text):
         if name in DEFAULTS:
-            assert float(value) == DEFAULTS[name], name
+            assert float(value) * UNITS[unit] == DEFAULTS[name], name
