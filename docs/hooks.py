@@ -91,6 +91,8 @@ def folder_of(path: str) -> list[str]:
 
 def page_of(path: str) -> str:
     file = ROOT / path
+    if not file.exists():
+        raise FileNotFoundError(f"a page of the manual links to {path}, which is not in this repository")
     if file.is_dir():
         return f"# {path}/\n\n" + "".join(f"- [{name}]({posixpath.relpath(name, posixpath.dirname(path))})\n" for name in folder_of(path))
     if file.suffix == ".md":

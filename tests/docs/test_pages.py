@@ -49,6 +49,12 @@ def test_every_link_leads_to_a_file_and_its_heading(page: str) -> None:
         assert not anchor or anchor in anchors(there), target
 
 
+@pytest.mark.parametrize("page", WRITTEN)
+def test_no_link_is_written_in_a_way_that_is_not_checked(page: str) -> None:
+    text = re.sub(r"(`+).*?\1", "", text_of(ROOT / page), flags=re.DOTALL)
+    assert re.findall(r"\]\[[^\]]*\]|\]\(<|<a\s|<img\s", text) == [], "write [text](file.md#heading)"
+
+
 @pytest.mark.parametrize("folder", hooks.SECTIONS.values())
 def test_the_index_of_a_folder_lists_each_of_its_pages(folder: str) -> None:
     listed = [page for page, _ in hooks.entries(folder) if page]
