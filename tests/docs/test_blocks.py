@@ -68,7 +68,7 @@ def test_every_app_serves_and_every_test_passes(page: str, number: int, name: st
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
         done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    elif "127.0.0.1" not in text:  # those talk to a server or are one: test_tutorial.py runs them
+    elif "127.0.0.1" not in text:  # those talk to a server or are one: test_tutorial.py and test_programs.py run them
         importlib.invalidate_caches()
         serve_well(vars(importlib.import_module(name.removesuffix(".py"))))
 
