@@ -55,6 +55,22 @@ def test_no_link_is_written_in_a_way_that_is_not_checked(page: str) -> None:
     assert re.findall(r"\]\[[^\]]*\]|\]\(<|<a\s|<img\s", text) == [], "write [text](file.md#heading)"
 
 
+def test_the_page_for_developers_names_each_module_of_the_native_engine_and_no_other() -> None:
+    named = re.findall(r"`(\w+\.pyx)`", text_of(DOCS / "internals.md"))
+    assert sorted(named) == sorted(file.name for file in (ROOT / "unlimitedws/engine").glob("*.pyx"))
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_each_file_of_the_repository_that_a_page_names_is_there(page: str) -> None:
+    for name in re.findall(r"`((?:unlimitedws|tests|docs|deploy|examples|engine)/[\w./-]+\.\w+)`", text_of(ROOT / page)):
+        assert any((folder / name).exists() for folder in (ROOT, ROOT / "unlimitedws")), name
+
+
+def test_each_module_that_the_page_for_developers_names_is_there() -> None:
+    for name in re.findall(r"`([\w/]+\.pyx?)`", text_of(DOCS / "internals.md")):
+        assert list(ROOT.glob(name)) or list((ROOT / "unlimitedws").rglob(name)), name
+
+
 @pytest.mark.parametrize("folder", hooks.SECTIONS.values())
 def test_the_index_of_a_folder_lists_each_of_its_pages(folder: str) -> None:
     listed = [page for page, _ in hooks.entries(folder) if page]
