@@ -1,4 +1,4 @@
-"""Every block of code of every page is what it says it is, and every app of the manual serves."""
+"""Every block of code of every page, and of each README, is what it says it is, and every app in them serves."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from tests.docs.pages import DOCS, PAGES, Block, all_blocks, modules
 from tests.serving import Served, eventually, served
 from unlimitedws.app import App
 
-BLOCKS = [block for page in PAGES for block in all_blocks(page)]
-PYTHON = [(page, number, *module) for page in PAGES if not page.startswith("reference/") for number, module in enumerate(modules(page))]
+READMES = ("../README.md", "../examples/README.md", "../deploy/README.md")
+WRITTEN = (*PAGES, *READMES)
+BLOCKS = [block for page in WRITTEN for block in all_blocks(page)]
+PYTHON = [(page, number, *module) for page in WRITTEN if not page.startswith("reference/") for number, module in enumerate(modules(page))]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", WRITTEN)
 def test_every_block_is_of_a_kind_that_can_be_judged(page: str) -> None:
     assert list(unknown(all_blocks(page))) == []
 
