@@ -33,7 +33,8 @@ An indented name is a subclass of the one above it.
 COMMAND_LINE = """# Command line
 
 `python -m unlimitedws ...` is the same program. `unlimitedws COMMAND --help` shows what follows here, and `unlimitedws --version` the
-version. Every [setting](settings.md) is a flag of the commands that say so; [exit codes](errors.md) are the same for all.
+version. Every [setting](settings.md) is a flag of the commands that say so. [Exit codes](errors.md) are the same for all; what 1 means
+of [`ctl`](ctl.md), [`doctor`](doctor.md) and [`bench`](bench.md), their pages say.
 
 The server takes these signals, sent to its supervisor (the process that was started):
 
