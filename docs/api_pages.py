@@ -71,7 +71,8 @@ that one said. `request.head` has the bytes as they came.
     ),
     "http.md": ApiPage(
         "HttpRequest and Response",
-        "What a route of plain HTTP is handed, and what it may return. How to: [answer plain HTTP](../how-to/answer-plain-http.md).",
+        "What a route of plain HTTP is handed, and what it may return. An `HttpRequest` is a [`Request`](request.md) with a body:\n"
+        "it has the same headers, cookies and query. How to: [answer plain HTTP](../how-to/answer-plain-http.md).",
         (Entry("unlimitedws.http.request", "HttpRequest", is_made=False), Entry("unlimitedws.http.response", "Response", ())),
     ),
     "checks.md": ApiPage(

@@ -33,7 +33,8 @@ An indented name is a subclass of the one above it.
 COMMAND_LINE = """# Command line
 
 `python -m unlimitedws ...` is the same program. `unlimitedws COMMAND --help` shows what follows here, and `unlimitedws --version` the
-version. Every [setting](settings.md) is a flag of the commands that say so; [exit codes](errors.md) are the same for all.
+version. Every [setting](settings.md) is a flag of the commands that say so. [Exit codes](errors.md) are the same for all; what 1 means
+of [`ctl`](ctl.md), [`doctor`](doctor.md) and [`bench`](bench.md), their pages say.
 
 The server takes these signals, sent to its supervisor (the process that was started):
 
@@ -74,11 +75,12 @@ def command_line_page() -> str:
 def command_entry(name: str) -> str:
     about = COMMANDS[name]
     actions = [action for action in parser_of(name)._actions if action.dest != "help"]
-    rows = [argument_row(action) for action in actions if action.dest not in DEFAULTS]
+    serves = {action.dest for action in actions} >= DEFAULTS.keys()
+    rows = [argument_row(action) for action in actions if not serves or action.dest not in DEFAULTS]
     parts = [f"\n## {name}\n\n```text\n{about.usage}\n```\n\n{about.help[0].upper()}{about.help[1:]}.\n"]
     if rows:
         parts.append("\n| argument | meaning |\n|---|---|\n" + "".join(rows))
-    if len(rows) < len(actions):
+    if serves:
         parts.append("\nAnd every [setting](settings.md).\n")
     return "".join(parts)
 

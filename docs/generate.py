@@ -21,6 +21,7 @@ from unlimitedws.supervisor import fields, metrics  # noqa: E402
 from unlimitedws.wire.closing import Cause  # noqa: E402
 
 FOLDER = ROOT / "docs" / "reference"
+ACRONYMS = {"http": "HTTP", "tls": "TLS"}
 
 SETTINGS = """# Settings
 
@@ -147,7 +148,7 @@ def pages() -> dict[str, str]:
 def settings_page() -> str:
     parts = [SETTINGS]
     for group, names in groupby(settings(), key=lambda name: settings()[name].group):
-        parts.append(f"\n## {group.capitalize()}\n")
+        parts.append(f"\n## {ACRONYMS.get(group, group.capitalize())}\n")
         parts.extend(f"\n{setting_entry(name)}" for name in names)
     return "".join(parts)
 

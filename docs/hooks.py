@@ -91,6 +91,8 @@ def folder_of(path: str) -> list[str]:
 
 def page_of(path: str) -> str:
     file = ROOT / path
+    if not file.exists():
+        raise FileNotFoundError(f"a page of the manual links to {path}, which is not in this repository")
     if file.is_dir():
         return f"# {path}/\n\n" + "".join(f"- [{name}]({posixpath.relpath(name, posixpath.dirname(path))})\n" for name in folder_of(path))
     if file.suffix == ".md":
@@ -137,6 +139,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     uri = page.file.src_uri
+    if uri.startswith("files/"):
+        page.meta["search"] = {"boost": 0.1}  # found behind every page of the manual
     if posixpath.dirname(uri) == "" and uri != "internals.md":
         page.meta["hide"] = ["navigation"]  # a section of one page needs no list of its pages
     return markdown if uri.startswith("files/") else redirected(uri, markdown, place=f"docs/{uri}")

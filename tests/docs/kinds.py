@@ -41,6 +41,8 @@ def terminal(block: Block, folder: Path) -> None:
     """What is typed is judged; what is printed is only shown."""
     if any(programs_of(line) for line in lines_of(block.code)):
         shell(block, folder)
+    else:
+        assert not re.search(r"^(from|import) ", block.code, re.MULTILINE), "nobody runs code that is only indented: fence it, as ```python"
 
 
 def settings_file(block: Block, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every block of code of every page is what it says it is, and every app of the manual serves."""
+"""Every block of code of every page, and of each README, is what it says it is, and every app in them serves."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from tests.docs.pages import DOCS, PAGES, Block, all_blocks, modules
 from tests.serving import Served, eventually, served
 from unlimitedws.app import App
 
-BLOCKS = [block for page in PAGES for block in all_blocks(page)]
-PYTHON = [(page, number, *module) for page in PAGES if not page.startswith("reference/") for number, module in enumerate(modules(page))]
+READMES = ("../README.md", "../examples/README.md", "../deploy/README.md")
+WRITTEN = (*PAGES, *READMES)
+BLOCKS = [block for page in WRITTEN for block in all_blocks(page)]
+PYTHON = [(page, number, *module) for page in WRITTEN if not page.startswith("reference/") for number, module in enumerate(modules(page))]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", WRITTEN)
 def test_every_block_is_of_a_kind_that_can_be_judged(page: str) -> None:
     assert list(unknown(all_blocks(page))) == []
 
@@ -68,7 +70,7 @@ def test_every_app_serves_and_every_test_passes(page: str, number: int, name: st
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
         done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    elif "127.0.0.1" not in text:  # those talk to a server or are one: test_tutorial.py runs them
+    elif "127.0.0.1" not in text:  # those talk to a server or are one: test_tutorial.py and test_programs.py run them
         importlib.invalidate_caches()
         serve_well(vars(importlib.import_module(name.removesuffix(".py"))))
 

@@ -67,3 +67,10 @@ def test_every_command_and_its_flags_are_in_the_reference(generate: ModuleType) 
     page = generate.pages()["command-line.md"]
     for name in COMMANDS:
         assert f"\n## {name}\n" in page
+
+
+def test_a_flag_that_is_no_setting_of_a_server_is_listed_even_if_it_has_the_name_of_one(generate: ModuleType) -> None:
+    entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", generate.pages()["command-line.md"], re.MULTILINE | re.DOTALL))
+    assert {name for name, entry in entries.items() if "every [setting]" in entry} == {"serve", "doctor"}
+    assert "`--message-bytes BYTES` | bytes of a message" in entries["bench"]
+    assert "`--control-socket TEXT`" in entries["ctl"]

@@ -10,11 +10,14 @@ import pytest
 
 from docs import hooks
 from tests.docs.pages import DOCS, PAGES
-from unlimitedws.config import DEFAULTS
+from unlimitedws.config import DEFAULTS, KIB, MIB
 
 ROOT = DOCS.parent
 WRITTEN = [*(f"docs/{page}" for page in PAGES), "README.md", "CHANGELOG.md", "examples/README.md", "deploy/README.md"]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+DEFAULT = re.compile(r"`(\w+)` \(([\d.]+)(?: (s|KiB|MiB))?\)")
+DEFAULT_IN_A_TABLE = re.compile(r"^\| `(\w+)` \| ([\d.]+) (KiB|MiB|)", re.MULTILINE)
+UNITS = {"": 1, "s": 1, "KiB": KIB, "MiB": MIB}
 FENCED = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
 
 
@@ -46,6 +49,28 @@ def test_every_link_leads_to_a_file_and_its_heading(page: str) -> None:
         assert not anchor or anchor in anchors(there), target
 
 
+@pytest.mark.parametrize("page", WRITTEN)
+def test_no_link_is_written_in_a_way_that_is_not_checked(page: str) -> None:
+    text = re.sub(r"(`+).*?\1", "", text_of(ROOT / page), flags=re.DOTALL)
+    assert re.findall(r"\]\[[^\]]*\]|\]\(<|<a\s|<img\s", text) == [], "write [text](file.md#heading)"
+
+
+def test_the_page_for_developers_names_each_module_of_the_native_engine_and_no_other() -> None:
+    named = re.findall(r"`(\w+\.pyx)`", text_of(DOCS / "internals.md"))
+    assert sorted(named) == sorted(file.name for file in (ROOT / "unlimitedws/engine").glob("*.pyx"))
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_each_file_of_the_repository_that_a_page_names_is_there(page: str) -> None:
+    for name in re.findall(r"`((?:unlimitedws|tests|docs|deploy|examples|engine)/[\w./-]+\.\w+)`", text_of(ROOT / page)):
+        assert any((folder / name).exists() for folder in (ROOT, ROOT / "unlimitedws")), name
+
+
+def test_each_module_that_the_page_for_developers_names_is_there() -> None:
+    for name in re.findall(r"`([\w/]+\.pyx?)`", text_of(DOCS / "internals.md")):
+        assert list(ROOT.glob(name)) or list((ROOT / "unlimitedws").rglob(name)), name
+
+
 @pytest.mark.parametrize("folder", hooks.SECTIONS.values())
 def test_the_index_of_a_folder_lists_each_of_its_pages(folder: str) -> None:
     listed = [page for page, _ in hooks.entries(folder) if page]
@@ -63,7 +88,6 @@ def test_a_page_that_no_index_lists_is_in_the_navigation_all_the_same() -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("reference/")])
 def test_the_defaults_that_a_page_names_are_those_of_the_settings(page: str) -> None:
     text = text_of(DOCS / page)
-    named = re.findall(r"`(\w+)` \(([\d.]+)(?: s)?\)|^\| `(\w+)` \| ([\d.]+) ", text, re.MULTILINE)
-    for name, value in ((first or third, second or fourth) for first, second, third, fourth in named):
+    for name, value, unit in DEFAULT.findall(text) + DEFAULT_IN_A_TABLE.findall(text):
         if name in DEFAULTS:
-            assert float(value) == DEFAULTS[name], name
+            assert float(value) * UNITS[unit] == DEFAULTS[name], name

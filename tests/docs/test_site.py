@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html.parser
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
+import urllib.parse
 from pathlib import Path
 
 import pytest
@@ -29,13 +32,68 @@ pytestmark = pytest.mark.skipif(
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The site, built anew; a link or an anchor that leads nowhere fails it."""
     folder = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--config-file", ROOT / "mkdocs.yml", "--site-dir", folder],
-        cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=170, check=False,
-    )  # fmt: skip
+    done = build(ROOT, folder)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     return folder
+
+
+def build(root: Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Builds the manual of a checkout into `folder`, by the command of `make docs`."""
+    found = re.search(r"\$\(PY\) -m (mkdocs build .*)", (ROOT / "Makefile").read_text())
+    assert found is not None
+    command = [sys.executable, "-m", *found[1].split(), "--site-dir", folder]
+    environ = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, timeout=170, check=False)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the manual that a test may spoil, beside what it links to."""
+    for entry in ROOT.iterdir():
+        if entry.name != "docs":
+            (tmp_path / entry.name).symlink_to(entry)
+    shutil.copytree(DOCS, tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "link", ["how-to/deploy.md#nowhere", "how-to/nowhere.md", "../examples/README.md#nowhere", "../deploy/nowhere.conf", "nowhere.png"]
+)
+def test_a_broken_link_fails_the_build(checkout: Path, link: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with (checkout / "docs/index.md").open("a") as page:
+        page.write(f"\n[broken]({link})\n")
+    done = build(checkout, tmp_path_factory.mktemp("spoiled"))
+    assert done.returncode != 0
+    assert "nowhere" in done.stderr
+
+
+class Links(html.parser.HTMLParser):
+    """What a page of the site links to, and the anchors that it has."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.targets: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        self.targets += [target for name in ("href", "src") if (target := given.get(name))]
+        self.anchors |= {name for name in (given.get("id"), given.get("name")) if name}
+
+
+def test_every_link_of_every_page_leads_to_a_file_and_an_anchor(site: Path) -> None:
+    pages = {file.resolve(): Links(file.read_text()) for file in site.rglob("*.html") if file.name != "404.html"}
+    for file, links in pages.items():
+        for target in links.targets:
+            path, _, anchor = urllib.parse.unquote(target).partition("#")
+            if "://" in path or path.startswith(("javascript:", "data:", "mailto:")):
+                continue
+            there = (file.parent / path.partition("?")[0]).resolve() if path else file
+            there = there / "index.html" if there.is_dir() else there
+            assert there.exists(), f"{file.relative_to(site)}: {target}"
+            assert not anchor or there not in pages or anchor in pages[there].anchors, f"{file.relative_to(site)}: {target}"
 
 
 def test_every_page_is_there_and_in_the_navigation(site: Path) -> None:

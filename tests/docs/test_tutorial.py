@@ -4,10 +4,12 @@ Only the ports differ from the page: 8000 and 9000 become free ones."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -22,7 +24,7 @@ from tests.docs.pages import all_blocks
 from tests.docs.shell import lines_of
 from tests.examples.browser import Browser
 from tests.examples.browser import program as browser_program
-from tests.examples.serving import ROOT, Serving
+from tests.examples.serving import ROOT, Serving, eventually
 
 WAIT_S = 30.0
 STEPS = ("echo", "chat", "workers", "load", "reload")
@@ -162,7 +164,8 @@ def test_everybody_in_a_room_hears_everybody_whichever_worker_has_them(at: Step)
 
 def test_a_reload_changes_the_code_and_disconnects_nobody(at: Step) -> None:
     reader = at("workers")
-    sed, renew, spoil, again = (line for line in lines("reload") if not line.startswith("curl"))
+    look, sed, renew, spoil, again, mend, more = lines("reload")
+    assert look.startswith("curl")
     with reader.client("kitchen", "ada") as ada, reader.client("kitchen", "bob") as bob:
         assert {ada.recv(WAIT_S), ada.recv(WAIT_S)} == {"ada has come", "bob has come"}
         reader.run(sed)
@@ -178,6 +181,32 @@ def test_a_reload_changes_the_code_and_disconnects_nobody(at: Step) -> None:
         assert "SyntaxError" in reader.run(again, code=1)
         bob.send("still here")
         assert ada.recv(WAIT_S) == "bob says: still here"
+        reader.run(mend)
+        assert "6 workers, 4 before" in reader.run(more)
+        ada.send("so many")
+        while heard[-1] != "ada says: so many":
+            heard.append(bob.recv(WAIT_S))
+        assert "ada has left" not in heard
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl (Debian, Ubuntu: apt install curl)")
+def test_the_numbers_of_the_server_are_shown_as_json(at: Step) -> None:
+    reader = at("workers")
+    for step in ("workers", "reload"):
+        (curl,) = (line for line in lines(step) if line.startswith("curl"))
+        assert len(json.loads(reader.run(curl))["workers"]) == 4
+
+
+def test_who_is_connected_to_a_worker_that_is_killed_comes_back_to_another(at: Step) -> None:
+    reader = at("workers")
+    victim = reader.there.stats()["workers"][0]["pid"]
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: victim not in pids(reader) and len(pids(reader)) == 4, "another worker is in its place")
+    assert reader.run_client() == printed("workers")
+
+
+def pids(reader: Reader) -> list[int]:
+    return [worker["pid"] for worker in reader.there.stats()["workers"]]
 
 
 def test_the_load_test_of_the_chat_finds_nothing_wrong(at: Step) -> None:

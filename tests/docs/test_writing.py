@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from tests.docs.pages import app_of
 from tests.serving import WAIT_S, eventually, served
+from unlimitedws import Handlers
 
 
 def test_who_is_in_a_room_hears_it_and_nobody_else(engine_name: str) -> None:
@@ -66,3 +69,44 @@ def test_the_handler_that_came_from_another_library_answers_as_before(engine_nam
     with served(app_of("how-to/come-from-another-library.md", 1)["handlers"], engine=engine_name) as there, there.client() as client:
         client.send("hello")
         assert client.recv(WAIT_S) == "you said 'hello'"
+
+
+def test_bytes_are_answered_by_bytes_and_json_by_json(engine_name: str) -> None:
+    with served(app_of("how-to/send-and-receive.md")["handlers"], engine=engine_name) as there, there.client() as client:
+        client.send(b"abc")
+        assert client.recv(WAIT_S) == b"cba"
+        client.send('["why"]')
+        assert json.loads(client.recv(WAIT_S)) == {"you asked": ["why"]}
+        client.send("{")
+        with pytest.raises(ConnectionClosed, match=r"1007.*JSON, please"):
+            client.recv(WAIT_S)
+
+
+def test_one_message_may_be_larger_than_the_queue(engine_name: str) -> None:
+    handlers = Handlers()
+    handlers.on_message = lambda conn, message: conn.send("x" * 5_000_000)
+    with served(handlers, engine=engine_name, sndbuf_bytes=8192) as there, there.client(max_size=None) as client:
+        client.send("all at once")
+        assert len(client.recv(WAIT_S)) == 5_000_000
+
+
+def test_connections_are_closed_as_the_app_says_and_none_of_them_was_lost(engine_name: str) -> None:
+    module = app_of("how-to/close-connections.md")
+    with served(module["handlers"], engine=engine_name) as there:
+        with there.client() as client:
+            client.send("bye")
+            with pytest.raises(ConnectionClosed, match=r"4001.*as you wish"):
+                client.recv(WAIT_S)
+        with there.client() as client:
+            client.send("now")
+            with pytest.raises(ConnectionClosed, match="no close frame"):
+                client.recv(WAIT_S)
+        eventually(lambda: there.counters["closes_app_aborted"], "the second one is over")
+        assert there.counters["closes_app_closed"] == 1
+        assert module["lost"] == []
+
+
+def test_a_keyword_wins_over_the_config() -> None:
+    module = app_of("how-to/configure.md")
+    config = module["server"].config
+    assert (config.ping_interval_s, config.port) == (60, 0)
