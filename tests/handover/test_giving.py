@@ -186,13 +186,13 @@ def test_a_taker_that_dies_costs_nobody_anything_but_whom_it_had(engine_name: st
         first = received(theirs, b"S", room=1000)
         theirs.send(b"A750")
         _, second, _, _ = socket.recv_fds(theirs, 16, 300)
-        assert (len(first), len(second)) == (251, 11)
+        assert (len(first), len(second)) == (1 + module.FIRST_BATCH, 1 + 260 - module.FIRST_BATCH)
         theirs.close()
         for fd in first + second:
             os.close(fd)
-        assert giving.result(WAIT_S) == 250
-        assert open_at(old) == [10]
-        eventually(lambda: [peer.read() for peer in peers] and sum(peer.ended is not None for peer in peers) == 250)
+        assert giving.result(WAIT_S) == module.FIRST_BATCH
+        assert open_at(old) == [260 - module.FIRST_BATCH]
+        eventually(lambda: [peer.read() for peer in peers] and sum(peer.ended is not None for peer in peers) == module.FIRST_BATCH)
 
 
 @pytest.mark.parametrize("hook", ["on_resume", "on_connect"])
@@ -321,10 +321,10 @@ def test_a_handover_in_the_middle_goes_before_it(engine_name: str, other_engine:
 
         moved, handed_over = old.run(both())
         assert handed_over
-        assert moved == 250
-        assert open_at(old, neighbour, successor) == [0, 250, 350]
+        assert moved == module.FIRST_BATCH
+        assert open_at(old, neighbour, successor) == [0, moved, 600 - moved]
         assert give(neighbour, old) == 0
-        assert open_at(neighbour) == [250]
+        assert open_at(neighbour) == [moved]
 
 
 def test_a_broadcast_is_for_those_whom_the_worker_has_and_loses_nobody_on_the_way(engine_name: str, other_engine: str) -> None:

@@ -15,7 +15,10 @@ from tests.serving import head
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import ECHO, Running, until
 from tests.supervisor.test_rebalance import rebalancing
+from unlimitedws.handover.leaving import FIRST_BATCH
 from unlimitedws.handover.link import BATCH
+
+TWO_BATCHES = FIRST_BATCH + BATCH
 
 DYING = (
     ECHO
@@ -26,7 +29,7 @@ calls = 0
 def live_or_die(hook):
     global calls
     calls += 1
-    if calls == 300 and os.path.exists(f"kill in {hook}"):
+    if calls == 100 and os.path.exists(f"kill in {hook}"):
         os.unlink(f"kill in {hook}")
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -83,7 +86,7 @@ def test_who_dies_in_a_reload_takes_with_it_whom_it_has(run: Run, engine_name: s
         server.signal(signal.SIGHUP)
         server.says("was killed by SIGKILL")
         server.successors(before, workers=1)
-        left = {"on_handover": BATCH, "on_resume": 600 - 2 * BATCH}[hook]
+        left = {"on_handover": FIRST_BATCH, "on_resume": 600 - TWO_BATCHES}[hook]
         until(lambda: [(worker["state"], worker["connections_open"]) for worker in server.stats["workers"]] == [("ready", left)])
         assert len(alive(peers, b"after")) == left
         assert server.stats["total"]["closes"]["drain"] == 0
@@ -129,7 +132,7 @@ def test_whose_successor_died_keeps_its_connections_until_there_is_another(run: 
         (server.folder / "kill in on_resume").touch()
         server.signal(signal.SIGHUP)
         server.says(f"worker {before} of slot 0 keeps its connections until a successor is there")
-        left = 600 - 2 * BATCH
+        left = 600 - TWO_BATCHES
         assert len(alive(peers, b"between")) == left
         (server.folder / "start hangs").unlink()
         until(lambda: [(worker["state"], worker["connections_open"]) for worker in server.stats["workers"]] == [("ready", left)])
@@ -154,6 +157,6 @@ def test_who_dies_in_a_gift_takes_with_it_whom_it_has(run: Run, engine_name: str
         there = alive(peers, b"after")
         moved = held // 2
         if hook == "on_handover":  # the giver had nobody but those who had moved
-            assert len(there) == BATCH
+            assert len(there) == FIRST_BATCH
         else:  # the taker had two batches, or one and the rest
-            assert len(there) == held - min(2 * BATCH, moved)
+            assert len(there) == held - min(TWO_BATCHES, moved)

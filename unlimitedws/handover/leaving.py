@@ -6,10 +6,11 @@ import asyncio
 import logging
 import pickle
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from unlimitedws.app import App
+from unlimitedws.config import MIB
 from unlimitedws.engine.contract import Endpoint
 from unlimitedws.engine.moved import Moved
 from unlimitedws.expiry import Expiry
@@ -17,6 +18,14 @@ from unlimitedws.handover.link import BATCH, Link, Luggage, Publication
 from unlimitedws.handover.resume import resume
 
 log = logging.getLogger("unlimitedws.worker")
+
+BATCH_BYTES = 4 * MIB
+"""At most so much goes with the connections of one packet, unless it is of one alone: both sides hold all of it, and everybody in
+it waits for the rest. A handover of 500 states of 1 MiB took 250 MB of shared memory and as much again on either side; so it
+takes 3 MB and 30 MB."""
+
+FIRST_BATCH = 25
+"""Connections that wait together before it is known how much goes with each."""
 
 ANSWER_S = 5.0
 """How long a worker that goes on serving may take to answer."""
@@ -44,11 +53,13 @@ class Leaving:
         self.is_lost = False
         self.is_halted = False
         self.room = 0  # there
+        self.fits = FIRST_BATCH  # by how much went with each of the last ones
         self.batches = 0  # acknowledged
         self.published = 0  # publications of the other side that were repeated here
         self.staying: set[int] = set()  # descriptors of those that cannot move
-        self.told: dict[int, Any] = {}  # descriptor of the batch on its way to what on_handover said of it
-        self.unheard: list[Publication] = []  # those among them that the batch on its way has not got
+        self.frozen: dict[int, Moved] = {}  # by descriptor: the batch, as far as it is not given
+        self.told: dict[int, Any] = {}  # descriptor to what on_handover said, of these
+        self.unheard: list[Publication] = []  # those of the other side that these have not got
         self.moved = 0
 
     async def run(self, timeout_s: float, at_most: int | None = None) -> bool:
@@ -79,40 +90,71 @@ class Leaving:
     def next_size(self, at_most: int | None) -> int:
         if self.is_halted:
             return 0
-        return min(BATCH, self.room, BATCH if at_most is None else at_most - self.moved)
+        return min(BATCH, self.fits, self.room, BATCH if at_most is None else at_most - self.moved)
 
     def halt(self) -> None:
         """Begins no further batch: the worker stops, or everything is to go elsewhere."""
         self.is_halted = True
 
     async def give(self, batch: list[tuple[int, Moved, Any]]) -> None:
+        """Gives them in as many packets as they need. Whom the other side does not take goes on here."""
+        self.frozen = {fd: moved for fd, moved, _ in batch}
+        self.told, self.unheard, heard = {}, [], self.published
+        for packet in self.packets(batch):
+            if not await self.is_taken(packet, heard):
+                break
+        if left := [fd for fd in self.frozen if fd in self.engine.departing]:  # none: the engine was closed
+            self.keep(left)
+        self.frozen = {}
+
+    def packets(self, batch: Iterable[tuple[int, Moved, Any]]) -> Iterator[list[tuple[int, Moved, Luggage]]]:
+        """The next one is packed when the one before it is given, but for its first connection."""
+        packet: list[tuple[int, Moved, Luggage]] = []
+        size = 0
+        for fd, moved, connection in batch:
+            if (luggage := self.luggage(fd, moved, connection)) is None:
+                continue
+            more = weight(moved, luggage)
+            if packet and size + more > BATCH_BYTES:
+                yield packet
+                packet, size = [], 0
+            packet.append((fd, moved, luggage))
+            size += more
+        if packet:
+            self.fits = max(1, len(packet) * BATCH_BYTES // (size or 1))
+            yield packet
+
+    async def is_taken(self, packet: list[tuple[int, Moved, Luggage]], heard: int) -> bool:
+        """Gives a packet where there is still room. heard: how much of the other side's publications these connections have got."""
+        if self.is_lost or self.is_halted or self.room < len(packet):
+            return False
         self.acknowledged = self.loop.create_future()
-        self.told = {}
-        packed = [(fd, moved, self.luggage(fd, moved, connection)) for fd, moved, connection in batch]
-        going = [each for each in packed if each[2] is not None]
-        fds = [fd for fd, _, _ in going]
-        if self.is_lost:
-            self.lost()
-        self.link.send(b"B", (self.published, [(moved, luggage) for _, moved, luggage in going]), fds)
+        fds = [fd for fd, _, _ in packet]
+        self.link.send(b"B", (heard, [(moved, luggage) for _, moved, luggage in packet]), fds)
         # Not `is_lost`: who acknowledged and died then had them, and what it did with them is not known here.
-        was_taken = await self.answered(self.acknowledged)
+        was_taken: bool = await self.answered(self.acknowledged)
         self.acknowledged = None
-        unheard, self.unheard = self.unheard, []
         if was_taken:
             if said := self.engine.departed(fds):
                 self.link.send(b"L", said)
             self.batches += 1
             self.moved += len(fds)
-            return
-        connections = [self.engine.connection_at(fd) for fd, moved, _ in going if moved.path is not None] if unheard else []
-        self.engine.stay([fd for fd in fds if fd in self.engine.departing], resumed=self.told)  # none: the engine was closed
-        for publication in unheard:
-            self.engine.broadcast(publication.message, connections, text=publication.text)
-        self.resume([(fd, moved) for fd, moved, _ in going])
+            for fd in fds:
+                del self.frozen[fd]
+        return was_taken
 
-    def resume(self, stayed: Sequence[tuple[int, Moved]]) -> None:
+    def keep(self, fds: Sequence[int]) -> None:
+        """These go on here, with what they have missed."""
+        going_on = {fd: self.frozen.pop(fd) for fd in fds}
+        connections = [self.engine.connection_at(fd) for fd, moved in going_on.items() if moved.path is not None] if self.unheard else []
+        self.engine.stay(fds, resumed=self.told)
+        for publication in self.unheard:
+            self.engine.broadcast(publication.message, connections, text=publication.text)
+        self.resume(going_on)
+
+    def resume(self, stayed: Mapping[int, Moved]) -> None:
         """Gives those back to the app that it was told would leave."""
-        back = [(self.engine.connection_at(fd), moved, self.told[fd]) for fd, moved in stayed if fd in self.told]
+        back = [(self.engine.connection_at(fd), moved, self.told[fd]) for fd, moved in stayed.items() if fd in self.told]
         for connection, moved, state in back:
             if connection is not None and connection.is_open:
                 resume(self.engine, self.endpoints[self.endpoint_of(moved)], connection, state)
@@ -138,14 +180,14 @@ class Leaving:
             try:
                 self.told[fd] = state = hook(connection)
             except BaseException as error:
+                del self.frozen[fd]
                 self.engine.stay([fd])
                 self.engine.fail(connection, "on_handover", error)
                 return None
         packed = self.pack(connection, state)
         if packed is None and not self.whole:
             self.staying.add(fd)
-            self.engine.stay([fd], resumed=self.told)
-            self.resume([(fd, moved)])
+            self.keep([fd])
             return None
         return Luggage(packed, self.expiry.of(connection))
 
@@ -185,7 +227,7 @@ class Leaving:
         elif kind == b"P":
             self.published += 1
             self.engine.broadcast(payload.message, text=payload.text, departing=False)
-            if self.acknowledged is not None:
+            if self.frozen:
                 self.unheard.append(payload)
 
     def end(self) -> None:
@@ -199,6 +241,11 @@ class Leaving:
         done(self.dismissed)
         if self.acknowledged is not None and not self.acknowledged.done():
             self.acknowledged.set_result(False)
+
+
+def weight(moved: Moved, luggage: Luggage) -> int:
+    """Bytes, as far as there is no small limit to them."""
+    return len(moved.input) + len(moved.output) + len(luggage.state or b"")
 
 
 def done(future: asyncio.Future[None]) -> None:
