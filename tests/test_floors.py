@@ -21,6 +21,7 @@ FLOORS = (
         "activation",
         "blame",
         "functions",
+        "hostnames",
         "buckets",
         "controlfile",
         "pace",

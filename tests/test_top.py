@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,15 @@ def test_without_a_server_it_says_where_it_looked(capsys: pytest.CaptureFixture[
     error = capsys.readouterr().err
     assert "no stats at http://127.0.0.1:1/stats: Connection refused; " in error
     assert "admin_port" in error
+
+
+def test_under_a_name_that_the_server_does_not_know_it_says_what_the_server_says(
+    server: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest: resolve("127.0.0.1", *rest))
+    assert main(["top", f"stats.example:{server.admin_port}", "--once"]) == 1
+    assert "421: this is not known as 'stats.example'" in capsys.readouterr().err
 
 
 def test_without_rich_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

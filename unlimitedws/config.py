@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from unlimitedws.errors import BadValue, UnknownSetting
+from unlimitedws.hostnames import Hostnames
 from unlimitedws.place import UNIX_PREFIX, path_of, places
 from unlimitedws.trust import Trusted
 
@@ -153,6 +154,10 @@ class Config:
     admin_token_file: str = setting(
         "", "operations", "file whose first line is the token that lets its bearer close connections through the stats endpoint",
         empty="nobody can",
+    )  # fmt: skip
+    admin_names: str = setting(
+        "", "operations", "host names under which the stats endpoint is asked, with commas, besides admin_host, localhost and addresses; "
+        "under others it gives only /metrics, /healthz and /readyz", empty="none", parse=Hostnames,
     )  # fmt: skip
     control_socket: str = setting(
         "auto", "operations", "Unix socket for `unlimitedws ctl`; auto: unlimitedws-PORT.sock in the runtime directory of the unit or user",

@@ -73,6 +73,10 @@ def asking(url: str) -> Callable[[], Stats]:
             with opener.open(address, timeout=PATIENCE_S) as answer:
                 stats: Stats = json.load(answer)
                 return stats
+        except urllib.error.HTTPError as error:
+            with error:
+                line = error.read().decode("utf-8", "replace").partition("\n")[0] or error.reason
+            raise NoAnswer(f"no stats at {address}: {error.code}: {line}") from None
         except (OSError, ValueError) as error:
             why = error.reason if isinstance(error, urllib.error.URLError) else error
             said = why.strerror if isinstance(why, OSError) and why.strerror else why

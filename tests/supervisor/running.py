@@ -154,19 +154,22 @@ class Running:
     def admin_port(self) -> int:
         return int(self.says(r"stats on http://\S+:(\d+)/")[1])
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and text of an answer of the admin endpoint."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=30) as answer:
+            with urllib.request.urlopen(self.admin(path, headers), timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.read().decode()
 
-    def headers(self, path: str) -> dict[str, str]:
+    def headers(self, path: str, **headers: str) -> dict[str, str]:
         """Of an answer of the admin endpoint."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=30) as answer:
+        with urllib.request.urlopen(self.admin(path, headers), timeout=30) as answer:
             return dict(answer.headers)
+
+    def admin(self, path: str, headers: dict[str, str]) -> urllib.request.Request:
+        return urllib.request.Request(f"http://127.0.0.1:{self.admin_port}{path}", headers=headers)
 
     @property
     def stats(self) -> dict[str, Any]:

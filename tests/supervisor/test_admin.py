@@ -15,6 +15,7 @@ import pytest
 
 from tests.supervisor.conftest import Run
 from tests.supervisor.running import until
+from unlimitedws.hostnames import Hostnames
 from unlimitedws.supervisor import admin as module
 from unlimitedws.supervisor.admin import Admin, Answer, Asked, document, text
 
@@ -66,7 +67,7 @@ async def says(port: int, request: bytes) -> tuple[str, dict[str, str], bytes]:
 
 
 def get(path: str, method: str = "GET") -> bytes:
-    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    return f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
 def test_json_and_text_are_answered_whole() -> None:
@@ -114,9 +115,40 @@ def test_an_unknown_path_lists_those_that_there_are() -> None:
 @pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS"])
 def test_other_methods_are_405_and_told_what_is_allowed(method: str) -> None:
     async def conversation(port: int, _: Admin) -> None:
-        request = f"{method} /stats HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc".encode()
+        request = f"{method} /stats HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc".encode()
         status, headers, _body = await says(port, request)
         assert (status, headers["Allow"]) == ("HTTP/1.1 405 Method Not Allowed", "GET, HEAD")
+
+    with_admin(conversation)
+
+
+@pytest.mark.parametrize("target", ["GET /stats", "HEAD /stats", "GET /nowhere", "GET /things", "DELETE /things/4"])
+def test_the_page_of_somebody_else_reads_nothing_and_is_told_how_it_would(target: str) -> None:
+    """DNS rebinding: the name is theirs, the address is ours."""
+
+    async def conversation(port: int, _: Admin) -> None:
+        status, _headers, body = await says(port, f"{target} HTTP/1.1\r\nHost: evil.example:{port}\r\n\r\n".encode())
+        assert status == "HTTP/1.1 421 Misdirected Request"
+        assert target.startswith("HEAD") or b"--admin-names evil.example" in body
+
+    with_admin(conversation)
+
+
+def test_who_asks_by_address_or_by_a_name_of_ours_is_answered() -> None:
+    async def conversation(port: int, admin: Admin) -> None:
+        admin.names = Hostnames("stats.example.com")
+        for host in (f"127.0.0.1:{port}", f"[::1]:{port}", "localhost", "stats.example.com", ""):
+            assert (await says(port, f"GET /stats HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()))[0] == "HTTP/1.1 200 OK"
+        assert (await says(port, b"GET /stats HTTP/1.0\r\n\r\n"))[0] == "HTTP/1.1 200 OK"
+
+    with_admin(conversation)
+
+
+def test_what_is_for_all_is_answered_under_any_name() -> None:
+    async def conversation(port: int, admin: Admin) -> None:
+        admin.for_all = ("/healthz",)
+        request = b"GET /healthz?x HTTP/1.1\r\nHost: unlimitedws.monitoring.svc:9001\r\n\r\n"
+        assert (await says(port, request))[0] == "HTTP/1.1 200 OK"
 
     with_admin(conversation)
 
@@ -126,7 +158,7 @@ def test_other_methods_are_405_and_told_what_is_allowed(method: str) -> None:
     [
         (b"nonsense\r\n\r\n", "400 Bad Request"),
         (b"GET /stats HTTP/1.1\r\n\r\n", "400 Bad Request"),
-        (b"GET /stats HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 20_000, "431 Request Header Fields Too Large"),
+        (b"GET /stats HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"y" * 20_000, "431 Request Header Fields Too Large"),
         (bytes(range(256)) + b"\r\n\r\n", "400 Bad Request"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", "400 Bad Request"),
     ],
@@ -157,7 +189,7 @@ def test_whatever_bytes_come_the_next_client_is_answered(seed: int) -> None:
 
 def test_a_service_hears_method_rest_query_and_authorization() -> None:
     async def conversation(port: int, _: Admin) -> None:
-        request = b"DELETE /things/4/5?x=%20 HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer y\r\n\r\n"
+        request = b"DELETE /things/4/5?x=%20 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer y\r\n\r\n"
         assert json.loads((await says(port, request))[2]) == ["DELETE", "4/5", "x=%20", "Bearer y"]
         assert json.loads((await says(port, get("/things")))[2]) == ["GET", "", "", ""]
         assert (await says(port, get("/thingsandmore")))[0] == "HTTP/1.1 404 Not Found"
@@ -242,6 +274,19 @@ def test_stats_say_who_serves_what(run: Run) -> None:
         assert worker["descriptors"] is None or worker["descriptors"] > 3
         assert worker["uptime_s"] > 0
     until(lambda: server.stats["total"]["closes"]["peer_closed"] == 1)
+
+
+def test_by_the_name_of_a_service_it_gives_metrics_and_readiness_and_nothing_of_clients(run: Run) -> None:
+    server = run(workers=1, admin_names="dashboard.example.com").ready()
+
+    def status(path: str, host: str) -> int:
+        return server.get(path, host=host)[0]
+
+    for path in ("/metrics", "/healthz", "/readyz"):
+        assert status(path, "unlimitedws.monitoring.svc:9001") == 200
+    for path in ("/", "/stats", "/history", "/history/workers", "/connections", "/connections/1", "/closes", "/config", "/uPlot.js"):
+        assert status(path, "unlimitedws.monitoring.svc:9001") == 421
+        assert status(path, "dashboard.example.com") == status(path, "localhost:1") != 421
 
 
 def test_it_is_not_ready_before_the_first_worker_is_and_from_the_moment_it_stops(run: Run) -> None:

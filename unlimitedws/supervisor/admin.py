@@ -11,9 +11,11 @@ import contextlib
 import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NamedTuple
+
+from unlimitedws.hostnames import Hostnames
 
 if TYPE_CHECKING:
     import h11
@@ -66,10 +68,14 @@ Service = Callable[[Asked], Awaitable[Answer]]
 class Admin:
     """Answers GET and HEAD of the given routes: path without query to a function that makes the answer.
 
-    services: path to what answers any request for it, or for what lies below it."""
+    services: path to what answers any request for it, or for what lies below it.  names: under which it answers.
+    for_all: paths that it answers under any other, too."""
 
-    def __init__(self, routes: Mapping[str, Callable[[], Answer]], services: Mapping[str, Service] | None = None) -> None:
-        self.routes, self.services = routes, services or {}
+    def __init__(
+        self, routes: Mapping[str, Callable[[], Answer]], services: Mapping[str, Service] | None = None,
+        *, names: Hostnames | None = None, for_all: Collection[str] = (),
+    ) -> None:  # fmt: skip
+        self.routes, self.services, self.names, self.for_all = routes, services or {}, names or Hostnames(""), for_all
         self.clients: set[asyncio.StreamWriter] = set()
 
     async def serve(self, listener: socket.socket) -> None:
@@ -138,6 +144,9 @@ class Admin:
 
     async def answer(self, request: h11.Request) -> Answer:
         path, _, query = request.target.decode("latin-1").partition("?")
+        host = header(request, b"host")
+        if host and host not in self.names and path not in self.for_all:  # without one: HTTP/1.0, which no browser speaks
+            return misdirected(host)
         make, service = self.routes.get(path), self.services.get("/" + path.split("/")[1] if "/" in path else path)
         if make is None and service is None:
             return text(HTTPStatus.NOT_FOUND, f"no such path; there are: {' '.join([*self.routes, *self.services])}")
@@ -154,8 +163,21 @@ class Admin:
 
 
 def asked(request: h11.Request, path: str, query: str) -> Asked:
-    authorization = next((value for name, value in request.headers if name == b"authorization"), b"")
-    return Asked(request.method.decode(), path[1:].partition("/")[2], query, authorization.decode("latin-1"))
+    return Asked(request.method.decode(), path[1:].partition("/")[2], query, header(request, b"authorization"))
+
+
+def header(request: h11.Request, name: bytes) -> str:
+    """Its value; "": there is none."""
+    return next((value for each, value in request.headers if each == name), b"").decode("latin-1")
+
+
+def misdirected(host: str) -> Answer:
+    """The web page of somebody else would read this, or a proxy passes on the name it is known by (RFC 9110, section 15.5.20)."""
+    name = host.partition(":")[0]
+    return text(
+        HTTPStatus.MISDIRECTED_REQUEST,
+        f"this is not known as {name!r}: ask by address or as localhost; if that name is yours, start the server with --admin-names {name}",
+    )
 
 
 def not_allowed(allowed: str) -> Answer:

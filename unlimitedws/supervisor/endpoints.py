@@ -14,6 +14,9 @@ from unlimitedws.supervisor.history import History
 from unlimitedws.supervisor.metrics import CONTENT_TYPE, exposition
 from unlimitedws.supervisor.report import Document, Report
 
+FOR_ALL = ("/metrics", "/healthz", "/readyz")
+"""What is answered under any name, as Prometheus and probes ask by those of services: numbers, and of no single client."""
+
 
 def endpoints(report: Report, history: History, config: Config, sources: Mapping[str, str]) -> dict[str, Callable[[], Answer]]:
     """Path to what makes its answer. sources: where each setting came from."""

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 from unlimitedws import engine, logs, requirements
 from unlimitedws.config import Config, adapt
 from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.hostnames import Hostnames
 from unlimitedws.listener import Bindable, name_of
 from unlimitedws.socketfile import UnixListener
 from unlimitedws.sources import traced
@@ -39,7 +40,7 @@ from unlimitedws.supervisor.control import Control, listen_for_control
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.departure import depart
 from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
-from unlimitedws.supervisor.endpoints import endpoints, services
+from unlimitedws.supervisor.endpoints import FOR_ALL, endpoints, services
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.given import Given
 from unlimitedws.supervisor.history import History
@@ -235,7 +236,10 @@ class Supervisor:
             log.warning("reload needs the app as 'module:attribute'; this one was imported by the program itself")
 
     async def open_admin(self, listener: socket.socket) -> Admin:
-        admin = Admin(endpoints(self.report, self.history, self.config, self.sources), services(self.fleet, self.config))
+        admin = Admin(
+            endpoints(self.report, self.history, self.config, self.sources), services(self.fleet, self.config),
+            names=Hostnames(self.config.admin_names, self.config.admin_host), for_all=FOR_ALL,
+        )  # fmt: skip
         await admin.serve(listener)
         self.tasks.start(look_now_and_then(self.history))
         log.info("dashboard and stats on http://%s/", name_of(listener))
