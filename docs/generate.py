@@ -54,7 +54,8 @@ columns; here they are objects, `closes` by [cause](closing.md), and a histogram
 
 METRICS = """# /metrics
 
-OpenMetrics text, for Prometheus and whoever reads the same. What a worker counts has the label `slot`: a slot outlives its
+For Prometheus and whoever reads the same: OpenMetrics text where the `Accept` header asks for `application/openmetrics-text`, else the
+older text format (0.0.4), which knows no *info* and calls it a gauge. What a worker counts has the label `slot`: a slot outlives its
 processes, so a restart or a reload makes no new series and no counter goes back. There is no series for a connection.
 Units are seconds and bytes. Made from the [counters](counters.md) of the workers and from what the supervisor knows.
 

@@ -189,9 +189,9 @@ def test_whatever_bytes_come_the_next_client_is_answered(seed: int) -> None:
 
 def test_a_service_hears_method_rest_query_and_authorization() -> None:
     async def conversation(port: int, _: Admin) -> None:
-        request = b"DELETE /things/4/5?x=%20 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer y\r\n\r\n"
-        assert json.loads((await says(port, request))[2]) == ["DELETE", "4/5", "x=%20", "Bearer y"]
-        assert json.loads((await says(port, get("/things")))[2]) == ["GET", "", "", ""]
+        request = b"DELETE /things/4/5?x=%20 HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer y\r\nAccept: a\r\nAccept: b\r\n\r\n"
+        assert json.loads((await says(port, request))[2]) == ["DELETE", "4/5", "x=%20", "Bearer y", "a,b"]
+        assert json.loads((await says(port, get("/things")))[2]) == ["GET", "", "", "", ""]
         assert (await says(port, get("/thingsandmore")))[0] == "HTTP/1.1 404 Not Found"
 
     with_admin(conversation)

@@ -108,5 +108,5 @@ def test_every_path_of_the_port_is_in_the_guide() -> None:
 
     guide = (DOCS / "how-to/watch-the-server.md").read_text()
     shown = set(re.findall(r"`(/[\w./]*)`", guide))
-    paths = {*endpoints(None, None, Config(), {}), *services(None, Config())} - {"/uPlot.js", "/uPlot.css"}  # type: ignore[arg-type]
+    paths = {*endpoints(None, None, Config(), {}), *services(None, None, Config())} - {"/uPlot.js", "/uPlot.css"}  # type: ignore[arg-type]
     assert paths <= shown

@@ -36,12 +36,13 @@ NO_CONTENT_OF_OTHERS = "default-src 'none'; frame-ancestors 'none'"
 
 
 class Asked(NamedTuple):
-    """What a service hears of a request. rest: the path behind the service's own.  query: undecoded."""
+    """What a service hears of a request. rest: the path behind the service's own.  query: undecoded.  The others: headers, or ""."""
 
     method: str
     rest: str
     query: str
     authorization: str
+    accept: str
 
 
 class Answer(NamedTuple):
@@ -163,12 +164,12 @@ class Admin:
 
 
 def asked(request: h11.Request, path: str, query: str) -> Asked:
-    return Asked(request.method.decode(), path[1:].partition("/")[2], query, header(request, b"authorization"))
+    return Asked(request.method.decode(), path[1:].partition("/")[2], query, header(request, b"authorization"), header(request, b"accept"))
 
 
 def header(request: h11.Request, name: bytes) -> str:
-    """Its value; "": there is none."""
-    return next((value for each, value in request.headers if each == name), b"").decode("latin-1")
+    """Its values, with commas where there are several; "": there is none."""
+    return b",".join(value for each, value in request.headers if each == name).decode("latin-1")
 
 
 def misdirected(host: str) -> Answer:

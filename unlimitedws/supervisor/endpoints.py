@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 
 from unlimitedws.config import DEFAULTS, Config
 from unlimitedws.supervisor import dashboard
-from unlimitedws.supervisor.admin import Answer, Service, document, text
+from unlimitedws.supervisor.admin import Answer, Asked, Service, document, not_allowed, text
 from unlimitedws.supervisor.connections import Connections
+from unlimitedws.supervisor.exposition import format_for
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.history import History
-from unlimitedws.supervisor.metrics import CONTENT_TYPE, exposition
 from unlimitedws.supervisor.report import Document, Report
 
 FOR_ALL = ("/metrics", "/healthz", "/readyz")
@@ -25,7 +26,6 @@ def endpoints(report: Report, history: History, config: Config, sources: Mapping
         "/stats": lambda: document(report.document()),
         "/history": lambda: document(history.document()),
         "/history/workers": lambda: document(history.workers.document()),
-        "/metrics": lambda: metrics(report),
         "/closes": lambda: document(report.closes()),
         "/config": lambda: document(settings(config, sources)),
         "/healthz": lambda: text(HTTPStatus.OK, "ok"),
@@ -33,13 +33,18 @@ def endpoints(report: Report, history: History, config: Config, sources: Mapping
     }
 
 
-def services(fleet: Fleet, config: Config) -> dict[str, Service]:
+def services(report: Report, fleet: Fleet, config: Config) -> dict[str, Service]:
     """Path to what answers for it and for all below it."""
-    return {"/connections": Connections(fleet, config.admin_token_file).answer}
+    return {"/metrics": partial(metrics, report), "/connections": Connections(fleet, config.admin_token_file).answer}
 
 
-def metrics(report: Report) -> Answer:
-    return Answer(HTTPStatus.OK, CONTENT_TYPE, exposition(report.measured()).encode())
+async def metrics(report: Report, asked: Asked) -> Answer:
+    if asked.rest:
+        return text(HTTPStatus.NOT_FOUND, "there is /metrics, and nothing below it")
+    if asked.method not in ("GET", "HEAD"):
+        return not_allowed("GET, HEAD")
+    format = format_for(asked.accept)
+    return Answer(HTTPStatus.OK, format.content_type, format.text(report.measured()).encode(), (("Vary", "Accept"),))
 
 
 def settings(config: Config, sources: Mapping[str, str]) -> Document:

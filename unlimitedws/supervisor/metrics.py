@@ -1,6 +1,4 @@
-"""/metrics: the columns of the stats table and what the supervisor knows, in OpenMetrics text.
-
-    https://github.com/OpenObservability/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md
+"""What /metrics has: the columns of the stats table and what the supervisor knows (exposition.py writes it).
 
 Names, kinds and help come from `counters`, in base units (seconds, bytes). What a worker counts has the label `slot`:
 a slot outlives its processes, so that there is no series for a process, and a counter never goes back. There is
@@ -9,13 +7,12 @@ no series for a connection either.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from unlimitedws.engine import counters
 from unlimitedws.engine.counters import INDEX, Field, Histogram
 
-CONTENT_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 PREFIX = "unlimitedws_"
 
 UNITS = {"microseconds": ("seconds", 1_000_000), "nanoseconds": ("seconds", 1_000_000_000), "bytes": ("bytes", 1)}
@@ -120,24 +117,3 @@ def of_buckets(histogram: Histogram, slot: int, row: Row) -> Iterator[Sample]:
     yield Sample("_bucket", {"slot": slot, "le": "+Inf"}, count)
     yield Sample("_sum", {"slot": slot}, row[first + len(histogram.bounds) + 1] / divisor)
     yield Sample("_count", {"slot": slot}, count)
-
-
-def exposition(measured: Iterable[tuple[Family, Sequence[Sample]]]) -> str:
-    """The text of all these metrics."""
-    return "".join(part for family, samples in measured for part in lines(family, samples)) + "# EOF\n"
-
-
-def lines(family: Family, samples: Iterable[Sample]) -> Iterator[str]:
-    name = PREFIX + family.name
-    yield f"# TYPE {name} {family.kind}\n"
-    if family.unit:
-        yield f"# UNIT {name} {family.unit}\n"
-    yield f"# HELP {name} {escaped(family.help)}\n"
-    for suffix, labels, value in samples:
-        shown = ",".join(f'{label}="{escaped(str(text))}"' for label, text in labels.items())
-        yield f"{name}{suffix}{{{shown}}} {value!r}\n" if shown else f"{name}{suffix} {value!r}\n"
-
-
-def escaped(text: str) -> str:
-    """As label values and help want it (section "ABNF": escaped-string)."""
-    return text.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')

@@ -237,7 +237,7 @@ class Supervisor:
 
     async def open_admin(self, listener: socket.socket) -> Admin:
         admin = Admin(
-            endpoints(self.report, self.history, self.config, self.sources), services(self.fleet, self.config),
+            endpoints(self.report, self.history, self.config, self.sources), services(self.report, self.fleet, self.config),
             names=Hostnames(self.config.admin_names, self.config.admin_host), for_all=FOR_ALL,
         )  # fmt: skip
         await admin.serve(listener)
