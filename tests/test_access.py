@@ -38,7 +38,7 @@ def test_the_line_of_a_websocket(heard: pytest.LogCaptureFixture) -> None:
     assert record.getMessage() == "192.0.2.1:4000 /chat websocket peer_closed 1000 in=12 out=345 1.235s id=7696581394433"
     fields = json.loads(JsonFormatter().format(record))
     assert {name: fields[name] for name in ("address", "path", "id", "cause", "code", "bytes_in", "bytes_out", "duration_s")} == {
-        "address": "192.0.2.1:4000", "path": "/chat", "id": 7696581394433, "cause": "peer_closed", "code": 1000,
+        "address": "192.0.2.1:4000", "path": "/chat", "id": "7696581394433", "cause": "peer_closed", "code": 1000,
         "bytes_in": 12, "bytes_out": 345, "duration_s": 1.235,
     }  # fmt: skip
 

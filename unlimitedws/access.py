@@ -31,7 +31,8 @@ def websocket_ended(connection: Any, close: Close, bytes_in: int, bytes_out: int
         "%s %s websocket %s %d in=%d out=%d %.3fs id=%d",
         address, shown_path(path), close.cause, close.code, bytes_in, bytes_out, seconds, connection.id,
         extra={
-            "kind": f"websocket {close.cause}", "address": address, "path": path[:PATH_CHARACTERS], "id": connection.id,
+            "kind": f"websocket {close.cause}", "address": address, "path": path[:PATH_CHARACTERS],
+            "id": str(connection.id),  # as in /connections: a number in JavaScript or jq holds 53 bits of its 64
             "cause": str(close.cause), "code": close.code, "bytes_in": bytes_in, "bytes_out": bytes_out, "duration_s": round(seconds, 3),
         },
     )  # fmt: skip
