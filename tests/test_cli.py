@@ -42,9 +42,10 @@ def test_a_missing_app_is_one_clear_line_and_exit_code_2(entry: list[str]) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a", "--prt", "1"], "command line: unknown setting --prt (did you mean --port?); accepted: --access-lines-per-s, "),
-        (["a", "--prt=1"], "command line: unknown setting --prt (did you mean --port?); accepted: --access-lines-per-s, "),
+        (["a", "--prt", "1"], "command line: unknown setting --prt (did you mean --port?); all of them: unlimitedws serve --help"),
+        (["a", "--prt=1"], "command line: unknown setting --prt (did you mean --port?); all of them: unlimitedws serve --help"),
         (["a", "--por", "1"], "command line: unknown setting --por (did you mean --port?)"),
+        (["a", "--zzzqqq"], "command line: unknown setting --zzzqqq; all of them: unlimitedws serve --help"),
         (["a", "--port", "x"], "--port: port cannot be 'x'; accepted: a whole number from 0 to 65535"),
         (["a", "--engine", "fast"], "--engine: engine cannot be 'fast'; accepted: auto, native, portable"),
         (["a", "--port"], "argument --port: expected one argument; see unlimitedws serve --help"),
@@ -60,6 +61,13 @@ def test_a_mistake_is_one_line_that_names_it_and_exit_code_2(
     assert out == ""
     assert err.startswith(f"unlimitedws: {message}")
     assert err.count("\n") == 1
+
+
+def test_a_flag_that_a_command_has_not_points_to_the_help_of_that_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor", "--jsno"]) == 2
+    assert capsys.readouterr().err == (
+        "unlimitedws: command line: unknown setting --jsno (did you mean --json?); all of them: unlimitedws doctor --help\n"
+    )
 
 
 def test_an_unknown_command_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,7 +90,7 @@ def test_keywords_go_over_a_given_config() -> None:
 
 
 def test_an_unknown_keyword_is_named_with_the_nearest_setting() -> None:
-    with pytest.raises(UnknownSetting, match=r"keyword argument: unknown setting worker \(did you mean workers\?\); accepted: .*port"):
+    with pytest.raises(UnknownSetting, match=r"keyword argument: unknown setting worker \(did you mean workers\?\)"):
         adapt(None, {"worker": 3})
 
 

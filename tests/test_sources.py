@@ -48,7 +48,7 @@ def test_a_file_may_set_every_setting(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("prot = 1", r"server.toml: unknown setting prot \(did you mean port\?\); accepted: access_lines_per_s"),
+        ("prot = 1", r"server.toml: unknown setting prot \(did you mean port\?\); all of them: unlimitedws serve --help$"),
         ("[limits]\nmessage_bytes = 1", r"server.toml: unknown setting limits"),
         ("port = '8000'", r"server.toml: port cannot be '8000'; accepted: a whole number from 0 to 65535"),
         ("port = 70000", r"server.toml: port cannot be 70000"),

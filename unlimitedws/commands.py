@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command line and gives its exit code. Raises UnlimitedwsError."""
     options, unknown = parser().parse_known_args(arguments)
     if unknown:
-        refuse(unknown, flags_of(COMMANDS[options.command]))
+        refuse(unknown, options.command)
     return COMMANDS[options.command].run(options)
 
 
@@ -43,11 +43,12 @@ def serving(arguments: Sequence[str]) -> Sequence[str]:
     return arguments if arguments and arguments[0] in (*COMMANDS, "--version") else ["serve", *arguments]
 
 
-def refuse(unknown: Sequence[str], flags: Sequence[str]) -> NoReturn:
-    """Raises for arguments that the command has not; flags: those it has."""
+def refuse(unknown: Sequence[str], command: str) -> NoReturn:
+    """Raises for arguments that the command has not."""
     for argument in unknown:
         if argument.startswith("-"):
-            raise UnknownSetting(argument.partition("=")[0], "command line", flags)
+            flags = flags_of(COMMANDS[command])
+            raise UnknownSetting(argument.partition("=")[0], "command line", flags, f"unlimitedws {command} --help")
     raise ConfigError(f"one app only: {unknown[0]} is one argument too many")
 
 

@@ -45,15 +45,15 @@ class ConfigError(UnlimitedwsError):
 
 
 class UnknownSetting(ConfigError):
-    """A key that no setting has."""
+    """A key that no setting has. accepted: those there are.  see: the command that lists them."""
 
-    def __init__(self, key: str, source: str, accepted: Iterable[str]) -> None:
+    def __init__(self, key: str, source: str, accepted: Iterable[str], see: str = "unlimitedws serve --help") -> None:
         import difflib  # here: not for every server's memory
 
         self.key, self.source, self.accepted = key, source, sorted(accepted)
         near = difflib.get_close_matches(key, self.accepted, n=1)
         meant = f" (did you mean {near[0]}?)" if near else ""
-        super().__init__(f"{source}: unknown setting {key}{meant}; accepted: {', '.join(self.accepted)}")
+        super().__init__(f"{source}: unknown setting {key}{meant}; all of them: {see}")
 
 
 class BadValue(ConfigError):
