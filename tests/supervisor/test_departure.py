@@ -24,6 +24,7 @@ from unlimitedws.config import Config
 from unlimitedws.supervisor import departure as module
 from unlimitedws.supervisor.descriptors import raise_limit
 from unlimitedws.supervisor.listeners import Listeners, has_waiting, listen_for_slots
+from unlimitedws.supervisor.stopping import Stopping
 
 
 def health(server: Running) -> int:
@@ -214,10 +215,9 @@ def waited(listeners: Listeners, *, is_served: bool) -> int:
             if pauses == 1000:
                 stopping.set()
 
-        stopping = asyncio.Event()
-        fleet: Any = SimpleNamespace(
-            listeners=listeners, is_served=is_served, pause=pause, stopping=stopping, loop=SimpleNamespace(time=lambda: 0.0)
-        )
+        stopping = Stopping()
+        stopping.pause = pause  # type: ignore[method-assign]
+        fleet: Any = SimpleNamespace(listeners=listeners, is_served=is_served, stopping=stopping, loop=SimpleNamespace(time=lambda: 0.0))
         await module.empty_queues(fleet)
 
     asyncio.run(main())

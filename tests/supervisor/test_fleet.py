@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import threading
@@ -13,7 +12,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import ECHO, Running, is_alive, launcher, until
+from tests.supervisor.running import Running, is_alive, until
 
 # ---- death
 
@@ -131,55 +130,6 @@ def test_what_a_dead_worker_has_counted_is_not_lost_and_what_it_held_is(run: Run
     assert server.stats["total"]["messages_in"] == 8
 
 
-def test_connection_ids_are_never_given_twice(run: Run) -> None:
-    tells_id = ECHO + "@handlers.on_connect\ndef tell(conn):\n    conn.send(str(conn.id))\n"
-    server = run(source=tells_id, workers=2).ready()
-
-    def ids() -> list[int]:
-        found = []
-        for _ in range(6):
-            with server.connect() as client:
-                found.append(int(client.recv(timeout=30)))
-        return found
-
-    first = ids()
-    victims = server.workers()
-    for victim in victims:
-        os.kill(victim, signal.SIGKILL)
-    server.successors(*victims, workers=2)
-    both = first + ids()
-    assert len(set(both)) == len(both)
-
-
-def test_a_crash_loop_backs_off_and_ends_by_itself(run: Run) -> None:
-    crashes = ECHO + ("import os\n@handlers.on_start\ndef crash(worker):\n    if os.path.exists('crash'):\n        os._exit(7)\n")
-    server = run(source=crashes, workers=1, restart_backoff_s=0.4).ready()
-    (server.folder / "crash").touch()
-    os.kill(server.workers()[0], signal.SIGKILL)
-    server.says(r"ended with exit code 7; next try in 0.4 s(.|\n)*next try in 0.4 s")
-    pauses = re.findall(r"(?:next try|restarting) in ([\d.]+) s", server.log)
-    assert pauses[:4] == ["0.1", "0.2", "0.4", "0.4"]
-    assert server.get("/readyz")[0] == 503
-    (server.folder / "crash").unlink()
-    until(lambda: server.get("/readyz")[0] == 200)
-    assert server.echoes()
-
-
-def test_on_start_that_fails_later_is_tried_again_instead_of_ending_the_server(run: Run) -> None:
-    fails = ECHO + (
-        "import os\n@handlers.on_start\ndef start(worker):\n"
-        "    if os.path.exists('away'):\n        raise ConnectionError('the database is away')\n"
-    )
-    server = run(source=fails, workers=1).ready()
-    server.expected = "Traceback (most recent call last)"
-    (server.folder / "away").touch()
-    os.kill(server.workers()[0], signal.SIGKILL)
-    server.says("the database is away")
-    (server.folder / "away").unlink()
-    until(lambda: server.get("/readyz")[0] == 200)
-    assert server.echoes()
-
-
 def test_a_worker_that_somebody_told_to_stop_is_replaced_while_it_drains(run: Run) -> None:
     server = run(workers=1, close_timeout_s=60).ready()
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as mute:
@@ -200,42 +150,3 @@ def test_a_worker_that_somebody_told_to_stop_is_replaced_while_it_drains(run: Ru
             )
         )
     until(lambda: not is_alive(quitter))
-
-
-# ---- the template
-
-
-def test_a_killed_template_is_replaced_and_workers_go_on(run: Run) -> None:
-    server = run(workers=2).ready()
-    client = server.connect()
-    template, workers = server.template(), server.workers()
-    os.kill(template, signal.SIGKILL)
-    server.says(rf"template process {template} died")
-    until(lambda: template not in [process["pid"] for process in server.stats["processes"]])
-    until(lambda: "template" in [process["role"] for process in server.stats["processes"]])
-    assert server.workers() == workers
-    client.send("still there?")
-    assert client.recv(timeout=30) == "still there?"
-    os.kill(workers[0], signal.SIGKILL)  # an adopted one: the supervisor itself learns how it ended
-    server.says(rf"worker {workers[0]} of slot 0 was killed by SIGKILL")
-    server.successors(workers[0], workers=2)
-    assert server.echoes()
-
-
-def test_template_and_worker_killed_at_once_are_both_replaced(run: Run) -> None:
-    server = run(workers=2).ready()
-    template, workers = server.template(), server.workers()
-    for pid in (template, *workers):
-        os.kill(pid, signal.SIGKILL)
-    server.successors(*workers, workers=2)
-    assert server.echoes()
-
-
-def test_a_template_that_does_not_fork_is_replaced(run: Run) -> None:
-    server = run(script="from unlimitedws.supervisor import generation\n\ngeneration.SPAWN_S = 2.0\n" + launcher()).ready()
-    template, worker = server.template(), server.workers()[0]
-    os.kill(template, signal.SIGSTOP)
-    os.kill(worker, signal.SIGKILL)
-    server.says(rf"template process {template} does not fork; killing it")
-    server.successors(worker, workers=1)
-    assert server.echoes()

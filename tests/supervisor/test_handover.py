@@ -112,8 +112,8 @@ go_on_advising = Fleet.go_on_advising
 
 async def look(fleet):
     while not (forsaken := [child for child in fleet.children.values() if child.is_forsaken]):
-        await fleet.pause(0.02)
-    fleet.overdue(forsaken[0])
+        await fleet.stopping.pause(0.02)
+    fleet.succession.overdue(forsaken[0])
 
 async def advise_and_look(fleet):
     fleet.tasks.start(look(fleet))

@@ -13,6 +13,7 @@ from unlimitedws.config import Config
 from unlimitedws.engine.counters import INDEX
 from unlimitedws.supervisor.progress import Progress
 from unlimitedws.supervisor.stats_table import StatsTable
+from unlimitedws.supervisor.stopping import Stopping
 
 
 class Case:
@@ -21,7 +22,7 @@ class Case:
     def __init__(self, slots: int = 4) -> None:
         self.table = StatsTable.create(slots)
         self.now = 100.0
-        self.stopping = asyncio.Event()
+        self.stopping = Stopping()
         self.statuses: list[str] = []
         self.fleet: Any = SimpleNamespace(
             table=self.table, stopping=self.stopping, leaving=False, config=Config(stop_timeout_s=30),
@@ -89,7 +90,7 @@ def test_the_first_line_of_a_stop_comes_at_its_beginning(caplog: pytest.LogCaptu
     async def story() -> None:
         case = Case()
         case.opens(1000)
-        case.fleet.pause = lambda seconds: case.stopping.wait()
+        case.stopping.pause = lambda seconds: case.stopping.wait()
         telling = asyncio.ensure_future(case.progress.go_on_telling())
         await asyncio.sleep(0)
         case.stopping.set()

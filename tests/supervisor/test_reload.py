@@ -168,8 +168,8 @@ BLOCKS = WAITS.replace("async def", "def").replace("await asyncio.sleep", "__imp
 
 IMPATIENT = """
 from unlimitedws import Supervisor
-from unlimitedws.supervisor import child, fleet, generation
-fleet.SLOW_START_S = generation.SLOW_IMPORT_S = child.GIVE_UP_S = 0.2
+from unlimitedws.supervisor import child, generation, hatching
+hatching.SLOW_START_S = generation.SLOW_IMPORT_S = child.GIVE_UP_S = 0.2
 Supervisor('app:handlers', port=0, admin_port=0, workers=2, control_socket='control.sock').run()
 """
 

@@ -28,7 +28,7 @@ async def depart(fleet: Fleet, delay_s: float) -> None:
     """Prepares the stop of a fleet that is told to leave, and begins it."""
     if delay_s > 0:
         log.info("not ready any more, and accepting for another %g s", delay_s)
-        await fleet.pause(delay_s)
+        await fleet.stopping.pause(delay_s)
     await empty_queues(fleet)
     fleet.begin_stop()
 
@@ -40,6 +40,6 @@ async def empty_queues(fleet: Fleet) -> None:
         return
     turn_away_from(ending)
     deadline = fleet.loop.time() + EMPTY_S
-    await fleet.pause(SETTLE_S)
+    await fleet.stopping.pause(SETTLE_S)
     while fleet.is_served and has_waiting(ending) and fleet.loop.time() < deadline and not fleet.stopping.is_set():
-        await fleet.pause(LOOK_EVERY_S)
+        await fleet.stopping.pause(LOOK_EVERY_S)

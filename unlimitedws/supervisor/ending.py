@@ -11,6 +11,10 @@ LONG_LIFE_S = 5.0
 
 FIRST_PAUSE_S = 0.1
 
+GIVES_UP = "; the next reload that is asked for gives it up"
+GIVEN_UP = "it was given up for the next reload"
+"""Of what does not come to the end of its start."""
+
 
 class ProcessGone(Exception):
     """A process of ours ended before it did what it was asked for."""

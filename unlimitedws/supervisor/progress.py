@@ -29,7 +29,7 @@ class Progress:
             if self.fleet.stopping.is_set():
                 await asyncio.sleep(EVERY_S)
             else:
-                await self.fleet.pause(EVERY_S)
+                await self.fleet.stopping.pause(EVERY_S)
 
     def tell(self) -> None:
         line = self.line()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -47,16 +46,14 @@ async def even_out(fleet: Fleet) -> int:
             moved += await giver.give(taker, count)
         if moved == before:
             break
-        await fleet.pause(COUNTED_S)
+        await fleet.stopping.pause(COUNTED_S)
     return moved
 
 
 async def settled(fleet: Fleet) -> None:
     """Returns when no worker gives its connections to its successor any more, or the server stops."""
     for slot in fleet.slots:
-        for child in tuple(slot.retired):
-            if child.handed_over is not None:
-                await fleet.either(asyncio.shield(child.handed_over))
+        await fleet.succession.handed_over(slot)
 
 
 def held(fleet: Fleet) -> list[tuple[Child, int]]:

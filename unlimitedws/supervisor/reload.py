@@ -62,7 +62,7 @@ class Reloader:
     def progress(self) -> str:
         """What is going on, for who waits for it."""
         fleet = self.fleet
-        if not all(generation.ready.done() for generation in fleet.generations):
+        if not all(generation.ready.done() for generation in fleet.generations.all):
             return "the app is being imported"
         return fleet.starting or "connections are on their way"
 
@@ -70,7 +70,7 @@ class Reloader:
         """Until the server stops."""
         fleet = self.fleet
         while not fleet.stopping.is_set():
-            await fleet.either(self.asked.wait())
+            await fleet.stopping.either(self.asked.wait())
             if not fleet.stopping.is_set():
                 self.asked.clear()
                 outcome, self.outcome = self.outcome, Outcome()
@@ -88,7 +88,7 @@ class Reloader:
         app = fleet.given if isinstance(fleet.given, str) else "the app"
         log.info("reloading %s", app)
         try:
-            fresh = await fleet.new_generation()
+            fresh = await fleet.generations.new()
         except START_FAILURES as error:
             if not fleet.stopping.is_set():
                 log.error("reload failed, the workers go on with the code they have: %s", error)
@@ -96,7 +96,7 @@ class Reloader:
         if why_not := await self.replace(fleet.slots[0], fresh):
             fresh.retire()
             return str(why_not)
-        fleet.use(fresh)
+        fleet.generations.use(fresh)
         for slot in fleet.slots[1:]:
             if not await self.replace_in_the_end(slot):
                 return f"slot {slot.number} went on with the code it had until the next reload was asked for"
@@ -107,7 +107,7 @@ class Reloader:
     async def renew(self, slot: Slot) -> bool:
         """Whether the slot has a fresh worker of the code in use; the old one drains."""
         async with self.turn:
-            generation = self.fleet.generation
+            generation = self.fleet.generations.current
             if generation is None or slot.current is None or self.fleet.stopping.is_set():
                 return False
             return await self.replace(slot, generation, "replacement") is None
@@ -115,14 +115,14 @@ class Reloader:
     async def replace_in_the_end(self, slot: Slot) -> bool:
         """Tries until the slot has a worker of the generation in use, which is a newer one where the template of the fresh one has
         died; False: a stop or the next reload comes first."""
-        fleet = self.fleet
+        fleet, generations = self.fleet, self.fleet.generations
         while True:
-            await fleet.either(fleet.has_generation.wait())
-            if fleet.generation is not None and await self.replace(slot, fleet.generation) is None:
+            await fleet.stopping.either(generations.is_there.wait())
+            if generations.current is not None and await self.replace(slot, generations.current) is None:
                 return True
             if fleet.stopping.is_set() or self.asked.is_set():
                 return False
-            await fleet.pause(slot.backoff.after_failure())
+            await fleet.stopping.pause(slot.backoff.after_failure())
 
     async def replace(self, slot: Slot, fresh: Generation, why: str = "reload") -> Exception | None:
         """Gives the slot a worker of the fresh generation, which takes the connections over; at most one drains the rest.
@@ -131,16 +131,16 @@ class Reloader:
         fleet = self.fleet
         for child in tuple(slot.retired):
             if child.handed_over is not None:
-                await fleet.either(asyncio.shield(child.handed_over))
+                await fleet.stopping.either(asyncio.shield(child.handed_over))
                 if child.is_forsaken:
                     continue  # its successor died: the next one takes over
             child.cut()
-            await fleet.either(asyncio.shield(child.ended))
+            await fleet.stopping.either(asyncio.shield(child.ended))
         try:
-            child = await fleet.hatch(slot, fresh)
+            child = await fleet.hatching.hatch(slot, fresh)
         except START_FAILURES as error:
             if not fleet.stopping.is_set():
                 log.error("%s: slot %d goes on with the code it has: %s", why, slot.number, error)
             return error
-        fleet.install(slot, child)
+        fleet.succession.install(slot, child)
         return None

@@ -46,7 +46,7 @@ class Renewal:
     async def go_on_looking(self) -> None:
         """Until the server stops."""
         while not self.fleet.leaving:
-            await self.fleet.pause(self.look_every_s)
+            await self.fleet.stopping.pause(self.look_every_s)
             if not self.fleet.leaving and (due := self.first_due()):
                 await self.renew(*due)
 
@@ -57,9 +57,9 @@ class Renewal:
             return
         log.info("replacing worker %d of slot %d: %s", before.pid, slot.number, why)
         if await self.fleet.reloader.renew(slot):
-            await self.fleet.either(asyncio.shield(before.ended))
+            await self.fleet.stopping.either(asyncio.shield(before.ended))
         else:
-            await self.fleet.pause(max(LOOK_EVERY_S, slot.backoff.after_failure()))  # the old one goes on; why is in the log
+            await self.fleet.stopping.pause(max(LOOK_EVERY_S, slot.backoff.after_failure()))  # the old one goes on; why is in the log
 
     def first_due(self) -> tuple[Slot, str] | None:
         """The slot whose worker is to be replaced, the oldest first, and why; None: all is well."""

@@ -104,7 +104,7 @@ class Report:
 
     @property
     def engine(self) -> str | None:
-        return self.fleet.generation.engine if self.fleet.generation else None
+        return self.fleet.generations.current.engine if self.fleet.generations.current else None
 
     @property
     def uptime_s(self) -> float:
@@ -113,7 +113,7 @@ class Report:
     def pids(self) -> dict[int, str]:
         """Every process of the server by pid, and what it is."""
         workers = {child.pid: "worker" for child in self.fleet.children.values()}
-        templates = {generation.pid: "template" for generation in self.fleet.generations if generation.pid}
+        templates = {generation.pid: "template" for generation in self.fleet.generations.all if generation.pid}
         return {os.getpid(): "supervisor", **templates, **workers}
 
     def sample(self) -> dict[int, Sample]:

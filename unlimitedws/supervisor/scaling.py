@@ -165,11 +165,11 @@ class Scaler:
     async def hatch(self, slot: Slot) -> Child | Exception:
         """A worker that serves, or why there is none."""
         fleet = self.fleet
-        await fleet.either(fleet.has_generation.wait())
-        if fleet.generation is None:
+        await fleet.stopping.either(fleet.generations.is_there.wait())
+        if (generation := fleet.generations.current) is None:
             return ProcessGone("the server is stopping")
         try:
-            return await fleet.hatch(slot, fleet.generation)
+            return await fleet.hatching.hatch(slot, generation)
         except START_FAILURES as error:
             return error
 
@@ -182,7 +182,7 @@ class Scaler:
             return error
         fleet.slots.append(slot)
         fleet.former = [former for former in fleet.former if former.number != slot.number]
-        fleet.install(slot, child)
+        fleet.succession.install(slot, child)
         for listener in opened:
             child.listen(listener)
         return None
@@ -245,14 +245,14 @@ class Scaler:
         if fleet.steering.refused:
             turn_away_from(listeners)
         deadline = fleet.loop.time() + EMPTY_S
-        await fleet.pause(SETTLE_S)
+        await fleet.stopping.pause(SETTLE_S)
         while has_waiting(listeners) and fleet.loop.time() < deadline and not fleet.stopping.is_set():
-            await fleet.pause(LOOK_EVERY_S)
+            await fleet.stopping.pause(LOOK_EVERY_S)
 
     async def empty(self, leaving: Sequence[Slot], staying: Sequence[Slot]) -> tuple[int, int]:
         """Ends the workers of these slots, once their connections have moved; how many have, and how many could not."""
         for slot in leaving:
-            await self.fleet.handed_over(slot)
+            await self.fleet.succession.handed_over(slot)
         children = [child for slot in leaving for child in self.fleet.children_of(slot)]
         for child in children:
             for listener in self.fleet.listeners.of_slots[child.order.slot]:
@@ -267,7 +267,7 @@ class Scaler:
         if child.state == "ready":
             moved = await self.give(child, staying)
         left = self.open(child) if not child.ended.done() else 0
-        self.fleet.see_off(child, 0.0)
+        self.fleet.succession.see_off(child, 0.0)
         return moved, left
 
     async def give(self, child: Child, staying: Sequence[Slot]) -> int:
@@ -288,7 +288,7 @@ class Scaler:
             tried.add(heir)
             moved += await child.give(heir, accepting=False)
             if self.is_holding(child):
-                await self.fleet.pause(DEATH_S)
+                await self.fleet.stopping.pause(DEATH_S)
             if not heir.is_dead:
                 break
         return moved
@@ -298,7 +298,7 @@ class Scaler:
         fleet = self.fleet
         deadline = fleet.loop.time() + SUCCESSOR_S
         while not (takers := serving(staying)) and fleet.loop.time() < deadline and not fleet.stopping.is_set():
-            await fleet.pause(LOOK_EVERY_S)
+            await fleet.stopping.pause(LOOK_EVERY_S)
         return min((taker for taker in takers if taker not in tried), key=self.open, default=None)
 
     def is_holding(self, child: Child) -> bool:
@@ -312,8 +312,8 @@ class Scaler:
         while not fleet.stopping.is_set() and (children := {child for slot in leaving for child in fleet.children_of(slot)}):
             for child in children - seen_off:
                 seen_off.add(child)
-                fleet.see_off(child, 0.0)
-            await fleet.pause(LOOK_EVERY_S)
+                fleet.succession.see_off(child, 0.0)
+            await fleet.stopping.pause(LOOK_EVERY_S)
 
     def end(self, listener: Listener, heir: Slot) -> None:
         """Ends a listener that nobody needs any more; one that has to stay is its heir's."""

@@ -213,8 +213,9 @@ class Supervisor:
         self.fleet.reaped(pid, status)
 
     def announce(self, *, is_new: bool) -> None:
-        engine = self.fleet.generation.engine if self.fleet.generation else "unknown"
-        why = self.fleet.generation.why_not_native if self.fleet.generation else None
+        generation = self.fleet.generations.current
+        engine = generation.engine if generation else "unknown"
+        why = generation.why_not_native if generation else None
         if why is not None and self.config.engine == "auto":
             engine += f" (native is not available: {why})"
         workers = len(self.fleet.slots)
@@ -231,7 +232,7 @@ class Supervisor:
         if not self.config.reload:
             return
         if isinstance(self.app, str):
-            self.tasks.start(SourceWatcher(Path.cwd(), self.fleet.source_files, self.fleet.reload).watch())
+            self.tasks.start(SourceWatcher(Path.cwd(), lambda: self.fleet.generations.files, self.fleet.reload).watch())
         else:
             log.warning("reload needs the app as 'module:attribute'; this one was imported by the program itself")
 

@@ -14,7 +14,6 @@ from unlimitedws.supervisor.channel import Message
 from unlimitedws.supervisor.child import Child
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.fleet import Fleet
-from unlimitedws.supervisor.generation import Generation
 from unlimitedws.supervisor.process import ORPHAN_END_S
 from unlimitedws.supervisor.slot import Slot
 from unlimitedws.supervisor.stats_table import COLUMNS, StatsTable
@@ -23,12 +22,12 @@ from unlimitedws.supervisor.stats_table import COLUMNS, StatsTable
 def pack(fleet: Fleet) -> Message:
     """Everything about the fleet, at a moment when nothing is being forked and no slot comes or goes."""
     return {
-        "serial": fleet.serial,
+        "serial": fleet.hatching.serial,
         "reloads": fleet.reloader.count,
         "upgrades": fleet.upgrades,
         "workers": {"setting": fleet.config.workers, "wanted": fleet.scaler.wanted},
         "table": {"inherited": {"table": fleet.table.fd}, "columns": COLUMNS},
-        "generation": fleet.generation and fleet.generation.pack(),
+        "generation": fleet.generations.current and fleet.generations.current.pack(),
         "children": [child.pack() for child in fleet.children.values() if not child.ended.done()],
         "slots": [packed(slot) for slot in fleet.slots],
         "former": [packed(slot) for slot in fleet.former],
@@ -57,7 +56,7 @@ def table_of(left: Message) -> StatsTable:
 
 def adopt(fleet: Fleet, left: Message) -> None:
     """Makes a new fleet, whose table is `table_of(left)`, what the packed one was."""
-    fleet.serial, fleet.reloader.count, fleet.upgrades = left["serial"], left["reloads"], left["upgrades"] + 1
+    fleet.hatching.serial, fleet.reloader.count, fleet.upgrades = left["serial"], left["reloads"], left["upgrades"] + 1
     fleet.former = [Slot(each["number"], [], fleet.config) for each in left["former"]]
     slots = {slot.number: slot for slot in fleet.ever}
     children = {}
@@ -72,15 +71,12 @@ def adopt(fleet: Fleet, left: Message) -> None:
         slot.restarts, slot.current = each["restarts"], children.get(each["current"])
         slot.retired = {children[serial] for serial in each["retired"] if serial in children}
         for child in slot.retired:
-            fleet.see_off(child)
+            fleet.succession.see_off(child)
     free_rows(fleet)
     if left["generation"] is not None:
-        generation = Generation(fleet.given, fleet.config, kept=fleet.kept, imports=True, on_exit=fleet.exited, on_lost=fleet.lost)
-        generation.adopt(left["generation"])
-        fleet.generations.add(generation)
-        fleet.use(generation)
+        fleet.generations.adopt(left["generation"])
     else:
-        fleet.tasks.start(fleet.renew(0.0))
+        fleet.tasks.start(fleet.generations.renew(0.0))
     fleet.steer()
 
 

@@ -103,7 +103,7 @@ class Upgrader:
         fleet = self.fleet
         try:
             program = self.startable()
-            async with held(fleet.reloader.turn, "another change"), held(fleet.importing, "the import of the app"):
+            async with held(fleet.reloader.turn, "another change"), held(fleet.generations.importing, "the import of the app"):
                 self.startable()
                 log.info("upgrading: checking %s", " ".join(program.command))
                 found = await self.checked(program)
@@ -112,7 +112,7 @@ class Upgrader:
                 log.info("upgrading to %s", text)
                 asked.set_result(Outcome("started", text))
                 self.replacing.set()
-                await fleet.pause(ANSWER_S)
+                await fleet.stopping.pause(ANSWER_S)
                 await self.replace(program)
             raise AssertionError("not reached")
         except (NotAgain, Refused) as error:
@@ -152,11 +152,11 @@ class Upgrader:
                 for _ in range(TURNS):
                     await asyncio.sleep(0)
                 self.startable()
-                if not self.fleet.spawning:
+                if not self.fleet.hatching.spawning:
                     self.execute(program, {**self.document(), "signals": sorted(mask)})
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            await self.fleet.pause(LOOK_EVERY_S)
+            await self.fleet.stopping.pause(LOOK_EVERY_S)
         raise Refused("workers are being started all the time")
 
     def document(self) -> Message:

@@ -97,15 +97,15 @@ class Verbs:
 
     async def reload(self, request: Message, say: Say) -> Message:
         self.check_it_serves()
-        outcome, closed = self.fleet.reload(), self.fleet.closed
+        outcome, closed = self.fleet.reload(), self.fleet.succession.closed
         if not waits(request):
             return {"begun": True}
         say(f"reloading {self.fleet.given}")
         if why_not := await self.end_of(outcome, lambda: say(self.fleet.reloader.progress())):
             raise Refused(f"not reloaded: {why_not}")
         for slot in tuple(self.fleet.slots):
-            await self.fleet.handed_over(slot)
-        return {"reloaded": True, "workers": len(self.fleet.slots), "closed": self.fleet.closed - closed}
+            await self.fleet.succession.handed_over(slot)
+        return {"reloaded": True, "workers": len(self.fleet.slots), "closed": self.fleet.succession.closed - closed}
 
     async def upgrade(self, request: Message, say: Say) -> Message:
         """The last line comes before this program is replaced; `status` of the next one says how it went on."""
