@@ -57,7 +57,7 @@ docs-reference: $(VENV)/.test  ## write docs/reference again from the code and t
 # The suite on an engine that checks its own memory, in a copy of the tree so that the instrumented
 # modules never lie where a plain interpreter would load them. CPython keeps memory at exit on
 # purpose: leaks are counted by the tests' own fixtures instead.
-sanitize: $(VENV)/.test  ## the suite on a native engine built with AddressSanitizer and UBSan
+sanitize: $(VENV)/.test  ## the suite on a native engine built with AddressSanitizer and UBSan, JOBS tests at once
 	rm -rf $(SANITIZED)/unlimitedws $(SANITIZED)/tests
 	mkdir -p $(SANITIZED)
 	tar -cf - --exclude='*.so' --exclude=__pycache__ --exclude=node_modules \
@@ -67,7 +67,7 @@ sanitize: $(VENV)/.test  ## the suite on a native engine built with AddressSanit
 	    LD_PRELOAD="$$($$cc -print-file-name=libasan.so) $$($$cc -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	    PYTHONMALLOC=malloc PYTHONPATH="$$PWD" UNLIMITEDWS_TEST_SANITIZED=1 \
-	    $(PY) -m pytest -n logical -o timeout=900 $(ARGS)
+	    $(PY) -m pytest -n $(JOBS) --dist worksteal -o timeout=900 $(ARGS)
 
 fuzz: $(VENV)/.test $(VENV)/.native  ## the coverage-guided fuzzer on the codec, for a limited time
 	PYTHON=$(PY) tests/fuzz/run $(ARGS)

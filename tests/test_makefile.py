@@ -80,3 +80,8 @@ def test_tests_without_the_headers_are_refused(venv: Path) -> None:
     done = make("test", f"VENV={venv}", CC="sh")
     assert done.returncode != 0
     assert "apt install python3-dev" in done.stderr
+
+
+@pytest.mark.parametrize("target", ["test", "sanitize"])
+def test_so_many_tests_run_at_once_as_one_says(target: str, venv: Path) -> None:
+    assert "-m pytest -n 3 " in make("--dry-run", target, f"VENV={venv}", "JOBS=3").stdout
