@@ -7,7 +7,7 @@
   stalls is asked less: its stalls hardly show. In an open one (`pacing`) the k-th message is due at start + k * gap whatever the server does, and
   its latency counts from then. When it was due follows from its number: nothing has to be remembered, however many are outstanding."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free
 
 from unlimitedws.bench.board cimport record

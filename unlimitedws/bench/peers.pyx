@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
-from unlimitedws.bench.board cimport ERRNOS, RECEIVE, SEND
+from unlimitedws.bench.board cimport ERRNOS, SEND
 from unlimitedws.engine.codec cimport pack_head
 from unlimitedws.engine.kernel cimport *
 

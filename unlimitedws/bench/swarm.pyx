@@ -7,7 +7,7 @@ import os
 
 from libc.errno cimport errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc, malloc
 from libc.string cimport memcpy
 
 from unlimitedws.bench.asking cimport WINDOWS

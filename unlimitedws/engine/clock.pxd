@@ -1,6 +1,6 @@
 """The clock hand: deadlines, heartbeats, rates, memory given back."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 
 from unlimitedws.engine.opening cimport Opening
 from unlimitedws.engine.table cimport Entry, Meter
