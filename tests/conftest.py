@@ -37,6 +37,12 @@ def engine_name(request: pytest.FixtureRequest) -> str:
     return name
 
 
+@pytest.fixture(params=ENGINES, ids=lambda name: f"to {name}")
+def other_engine(request: pytest.FixtureRequest) -> str:
+    """The engine at the other end, where connections move from one to another."""
+    return str(request.param)
+
+
 @pytest.fixture
 def drive(engine_name: str) -> Iterator[Callable[..., Driver]]:
     """Makes engines that the test drives by hand: `drive(on_message=..., ping_interval_s=0.1)`; `engine`: of another kind.

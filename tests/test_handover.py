@@ -8,17 +8,16 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from tests.conftest import ENGINES
+from tests.handover.workers import echoing, hand_over, publishing, received, two
 from tests.peer import Peer
 from tests.peer import request as upgrade_request
-from tests.serving import WAIT_S, Served, eventually, head, masked, served, upgrade
+from tests.serving import WAIT_S, eventually, head, masked, served, upgrade
 from unlimitedws.engine.moved import Moved
 from unlimitedws.errors import AppInvalid
 from unlimitedws.functions import blocking
@@ -26,45 +25,6 @@ from unlimitedws.handlers import Handlers
 from unlimitedws.handover.leaving import FIRST_BATCH
 from unlimitedws.handover.link import BATCH, Luggage, written
 from unlimitedws.wire.closing import SERVICE_RESTART
-
-
-@pytest.fixture(params=ENGINES, ids=lambda name: f"to {name}")
-def other_engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def echoing(prefix: str = "") -> Handlers:
-    handlers = Handlers()
-
-    @handlers.on_message
-    def echo(conn: Any, message: Any) -> None:
-        conn.send(prefix + message if isinstance(message, str) else message)
-
-    return handlers
-
-
-@contextmanager
-def two(old: Any, new: Any, engine_name: str, other_engine: str, **settings: Any) -> Iterator[tuple[Served, Served]]:
-    # The new one around the old one: each counts at its end what is left open, and the old one may stop before that.
-    with served(new, serial=1, engine=other_engine, **settings) as other, served(old, engine=engine_name, **settings) as one:
-        yield one, other
-
-
-def hand_over(old: Served, new: Served) -> bool:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    new.call(lambda: new.server.worker.take_over(theirs))
-    done: bool = old.run(old.server.worker.hand_over(ours))
-    return done
-
-
-def received(theirs: socket.socket, kind: bytes = b"W", room: int = 250) -> list[int]:
-    """What a taker played by the test is given first: the descriptors of the batch and its connections."""
-    theirs.settimeout(WAIT_S)
-    assert theirs.recv(16) == kind
-    theirs.send(b"R%d" % room)
-    packet, fds, _, _ = socket.recv_fds(theirs, 16, 300)
-    assert packet == b"B"
-    return fds
 
 
 def test_a_client_notices_nothing(engine_name: str, other_engine: str) -> None:
@@ -350,27 +310,14 @@ def test_broadcasts_of_both_sides_reach_everybody_once(engine_name: str, other_e
             peer.sendall(upgrade_request())
             head(peer)
         eventually(lambda: old.counters["connections_open"] == 600)
-        counts = {"old": 0, "new": 0}
-
-        def publish(there: Served, name: str) -> None:
-            there.server.worker.broadcast(f"{name} {counts[name]}")
-            counts[name] += 1
-
-        def keep_publishing(there: Served, name: str) -> None:
-            if going:
-                publish(there, name)
-                there.loop.call_later(0.001, keep_publishing, there, name)
-
-        going = True
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         new.call(lambda: new.server.worker.take_over(theirs))
-        for there, name in ((old, "old"), (new, "new")):
-            there.call(lambda there=there, name=name: keep_publishing(there, name))
+        said = {"old": publishing(old, "old"), "new": publishing(new, "new")}
         assert old.run(old.server.worker.hand_over(ours))
-        going = False
-        for there, name in ((old, "old"), (new, "new")):
-            there.call(lambda there=there, name=name: publish(there, name))
-        expected = sorted(f"{name} {number}" for name in counts for number in range(counts[name]))
+        for each in said.values():
+            each.end()
+            each.there.call(each.once)
+        expected = sorted(f"{name} {number}" for name, each in said.items() for number in range(each.count))
         for peer in peers:
             raw = Peer(peer)
             raw.is_upgraded, raw.head = True, b"read"

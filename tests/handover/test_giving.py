@@ -7,65 +7,16 @@ import itertools
 import os
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from websockets.sync.client import ClientConnection
 
-from tests.conftest import ENGINES
-from tests.peer import Peer
+from tests.handover.workers import answers, begin, crowd, echoing, give, open_at, publishing, received, sending, two
 from tests.peer import request as upgrade_request
 from tests.serving import WAIT_S, Served, eventually, head, served
-from tests.test_handover import echoing, received, two
 from unlimitedws.handlers import Handlers
 from unlimitedws.handover import leaving as module
 from unlimitedws.worker import Worker
-
-
-@pytest.fixture(params=ENGINES, ids=lambda name: f"to {name}")
-def other_engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def begin(giver: Served, taker: Served, count: int | None = None, **options: Any) -> Any:
-    """Begins to give; the future of how many have moved."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    taker.call(lambda: taker.server.worker.take_over(theirs))
-    return asyncio.run_coroutine_threadsafe(giver.server.worker.give(ours, count, **options), giver.loop)
-
-
-def give(giver: Served, taker: Served, count: int | None = None, **options: Any) -> int:
-    moved: int = begin(giver, taker, count, **options).result(WAIT_S)
-    return moved
-
-
-def open_at(*there: Served) -> list[int]:
-    return [each.counters["connections_open"] for each in there]
-
-
-def answers(clients: list[ClientConnection], message: str = "x") -> list[str]:
-    for client in clients:
-        client.send(message)
-    return [str(client.recv(timeout=WAIT_S)) for client in clients]
-
-
-@contextmanager
-def crowd(there: Served, size: int) -> Iterator[list[Peer]]:
-    """Clients that only listen."""
-    before = there.counters["connections_open"]
-    with ExitStack() as stack:
-        peers = []
-        for _ in range(size):
-            peer = stack.enter_context(there.socket())
-            peer.sendall(upgrade_request())
-            head(peer)
-            raw = Peer(peer)
-            raw.is_upgraded, raw.head = True, b"read"
-            peers.append(raw)
-        eventually(lambda: there.counters["connections_open"] == before + size)
-        yield peers
 
 
 def test_some_move_and_both_go_on_serving(engine_name: str, other_engine: str) -> None:
@@ -329,26 +280,13 @@ def test_a_handover_in_the_middle_goes_before_it(engine_name: str, other_engine:
 
 def test_a_broadcast_is_for_those_whom_the_worker_has_and_loses_nobody_on_the_way(engine_name: str, other_engine: str) -> None:
     with two(Handlers(), Handlers(), engine_name, other_engine) as (old, new), crowd(old, 600) as peers, crowd(new, 50) as others:
-        counts = {"old": 0, "new": 0}
-        going = True
-
-        def publish(there: Served, name: str) -> None:
-            there.server.worker.broadcast(f"{name} {counts[name]}")
-            counts[name] += 1
-
-        def keep_publishing(there: Served, name: str) -> None:
-            if going:
-                publish(there, name)
-                there.loop.call_later(0.001, keep_publishing, there, name)
-
-        for there, name in ((old, "old"), (new, "new")):
-            there.call(lambda there=there, name=name: keep_publishing(there, name))
+        said = {"old": publishing(old, "old"), "new": publishing(new, "new")}
         assert give(old, new, 300) == 300
-        going = False
-        for there, name in ((old, "old"), (new, "new")):
-            there.call(lambda there=there, name=name: publish(there, name))
-        last = {name: f"{name} {count - 1}" for name, count in counts.items()}
-        complete = {name: [f"{name} {number}" for number in range(counts[name])] for name in counts}
+        for each in said.values():
+            each.end()
+            each.there.call(each.once)
+        last = {name: f"{name} {each.count - 1}" for name, each in said.items()}
+        complete = {name: [f"{name} {number}" for number in range(each.count)] for name, each in said.items()}
         for peer in [*peers, *others]:
             eventually(lambda peer=peer: peer.read() is None or set(last.values()) & set(peer.messages))
         stayed = [peer for peer in peers if last["old"] in peer.messages]
@@ -371,26 +309,16 @@ def test_what_the_app_sends_to_clients_that_move_comes_in_order_and_once(engine_
     resumed: list[Any] = []
     new_app.on_resume = lambda conn, state: resumed.append(conn)
     with two(old_app, new_app, engine_name, other_engine) as (old, new), crowd(old, 300) as peers:
-        going, sent = True, 0
-
-        def keep_sending() -> None:
-            nonlocal sent
-            if going:
-                for connection in kept:
-                    connection.send(f"{sent}")
-                sent += 1
-                old.loop.call_later(0.0005, keep_sending)
-
-        old.call(keep_sending)
+        numbers = sending(old, kept)
         assert give(old, new, 270) == 270
-        going = False
+        numbers.end()
         old.call(lambda: [connection.send("last") for connection in kept])
         for connection in resumed:
             new.call(lambda connection=connection: connection.send("last"))
         for peer in peers:
             eventually(lambda peer=peer: peer.read() is None or "last" in peer.messages)
             assert peer.messages[:-1] == [f"{number}" for number in range(len(peer.messages) - 1)]
-        assert sum(len(peer.messages) == sent + 1 for peer in peers) >= 30
+        assert sum(len(peer.messages) == numbers.count + 1 for peer in peers) >= 30
 
 
 def test_nothing_is_kept_of_a_gift(engine_name: str, other_engine: str) -> None:

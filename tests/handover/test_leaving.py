@@ -13,11 +13,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ENGINES
-from tests.handover.test_giving import crowd, open_at
+from tests.handover.workers import crowd, hand_over, open_at, sending, two
 from tests.peer import Peer
 from tests.serving import WAIT_S, Served, eventually
-from tests.test_handover import hand_over, two
 from unlimitedws.handlers import Handlers
 from unlimitedws.handover import leaving as module
 from unlimitedws.handover.leaving import FIRST_BATCH, weight
@@ -25,11 +23,6 @@ from unlimitedws.handover.link import Link, Publication, read, written
 
 LIMIT = 1000
 STATE = 300  # three of them, pickled, fit
-
-
-@pytest.fixture(params=ENGINES, ids=lambda name: f"to {name}")
-def other_engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
 
 
 @pytest.fixture(autouse=True)
@@ -248,20 +241,11 @@ def test_messages_keep_their_order_over_many_packets(engine_name: str, other_eng
         two(holding(itertools.repeat(STATE)), holding(iter(())), engine_name, other_engine) as (old, new),
         crowd(old, 120) as peers,
     ):
-        kept, sent, going = old.server.worker.connections, 0, True
-
-        def keep_sending() -> None:
-            nonlocal sent
-            if going:
-                for connection in kept:
-                    connection.send(f"{sent}")
-                sent += 1
-                old.loop.call_later(0.0005, keep_sending)
-
-        old.call(keep_sending)
+        numbers = sending(old, old.server.worker.connections)
         assert hand_over(old, new)
-        going = False
-        eventually(lambda: open_at(old, new) == [0, 120])
+        numbers.end()
+        (arriving,) = new.server.worker._arriving
+        eventually(lambda: arriving.is_complete)
         new.server.worker.broadcast("last")
         for peer in peers:
             eventually(lambda peer=peer: peer.read() is None or "last" in peer.messages)

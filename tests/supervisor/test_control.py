@@ -16,7 +16,7 @@ import pytest
 
 from tests.peer import request
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import CONTROL, Running, is_alive, until
+from tests.supervisor.running import CONTROL, Running, is_alive, launcher, until
 from unlimitedws.config import Config
 from unlimitedws.errors import BadValue, SocketFileError
 from unlimitedws.supervisor import control as module
@@ -46,11 +46,7 @@ def test_only_its_owner_may_connect_and_the_file_goes_with_the_server(run: Run) 
 
 
 def test_a_launcher_script_has_one_too(run: Run) -> None:
-    script = (
-        "from unlimitedws import Handlers, Supervisor\n"
-        "Supervisor(Handlers(), port=0, admin_port=0, workers=1, control_socket='c.sock').run()\n"
-    )
-    server = run(script=script).ready()
+    server = run(script=launcher(control_socket="c.sock")).ready()
     assert (server.folder / "c.sock").is_socket()
 
 

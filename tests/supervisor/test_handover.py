@@ -13,7 +13,7 @@ import pytest
 from tests.peer import Peer, pack, request
 from tests.serving import head
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import ECHO, Running, until
+from tests.supervisor.running import ECHO, Running, launcher, until
 from tests.supervisor.test_rebalance import rebalancing
 from unlimitedws.handover.leaving import FIRST_BATCH
 from unlimitedws.handover.link import BATCH
@@ -105,7 +105,6 @@ async def start(worker):
 )
 OVERDUE = """
 # Its time is over as soon as its successor has died.
-from unlimitedws import Supervisor
 from unlimitedws.supervisor.fleet import Fleet
 
 go_on_advising = Fleet.go_on_advising
@@ -120,12 +119,11 @@ async def advise_and_look(fleet):
     await go_on_advising(fleet)
 
 Fleet.go_on_advising = advise_and_look
-Supervisor("app:handlers", port=0, admin_port=0, workers=1, engine="ENGINE").run()
 """
 
 
 def test_whose_successor_died_keeps_its_connections_until_there_is_another(run: Run, engine_name: str) -> None:
-    server = run(source=WAITING, script=OVERDUE.replace("ENGINE", engine_name)).ready()
+    server = run(source=WAITING, script=OVERDUE + launcher(engine=engine_name)).ready()
     with crowd(server, 600) as peers:
         assert len(alive(peers, b"before")) == 600
         (before,) = server.workers()

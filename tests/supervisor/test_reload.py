@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 from tests.certificates import Authority
 from tests.supervisor.conftest import Run
 from tests.supervisor.counting import COUNTING, counted
-from tests.supervisor.running import Running, is_alive, until
+from tests.supervisor.running import CONTROL, Running, is_alive, launcher, until
 
 VERSIONED = """
 from unlimitedws import Handlers
@@ -167,11 +167,9 @@ async def start(worker):
 BLOCKS = WAITS.replace("async def", "def").replace("await asyncio.sleep", "__import__('time').sleep")
 
 IMPATIENT = """
-from unlimitedws import Supervisor
 from unlimitedws.supervisor import child, generation, hatching
 hatching.SLOW_START_S = generation.SLOW_IMPORT_S = child.GIVE_UP_S = 0.2
-Supervisor('app:handlers', port=0, admin_port=0, workers=2, control_socket='control.sock').run()
-"""
+""" + launcher(workers=2, control_socket=CONTROL)
 
 
 @pytest.mark.parametrize(
