@@ -7,6 +7,7 @@ import itertools
 import os
 import pickle
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -136,7 +137,7 @@ class Taker:
         for fd in fds[1:]:
             os.close(fd)
         heard, rows = read(fds[0])
-        return heard, [pickle.loads(luggage.state) for _, luggage in rows]
+        return heard, [pickle.loads(luggage.state) if luggage.state else None for _, luggage in rows]
 
     def acknowledge(self, room: int) -> None:
         self.sock.send(b"A%d" % room)
@@ -251,3 +252,29 @@ def test_messages_keep_their_order_over_many_packets(engine_name: str, other_eng
             eventually(lambda peer=peer: peer.read() is None or "last" in peer.messages)
             assert peer.messages[:-1] == [f"{number}" for number in range(len(peer.messages) - 1)]
             assert not peer.ended
+
+
+def test_who_was_busy_when_its_turn_came_moves_though_nobody_is_left_after_it(engine_name: str) -> None:
+    handlers, release = Handlers(), threading.Event()
+
+    @handlers.on_message
+    async def work(conn: Any, message: Any) -> None:
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+        conn.send("done")
+
+    with two(handlers, Handlers(), engine_name, engine_name) as (old, _), crowd(old, FIRST_BATCH + 2) as peers:
+        peers[0].text("?")
+        eventually(lambda: old.counters["messages_in"] == 1)
+        with taking(old, whole=True) as (taker, giving):
+            assert len(taker.packet()[1]) == FIRST_BATCH
+            release.set()
+            eventually(lambda: peers[0].read() and peers[0].messages == ["done"])
+            peers[-1].socket.close()
+            eventually(lambda: old.counters["connections_open"] == FIRST_BATCH + 1)
+            taker.acknowledge(1000)
+            assert len(taker.packet()[1]) == 1
+            taker.acknowledge(1000)
+            assert taker.sock.recv(16) == b"E"
+            assert giving.result(WAIT_S)
+            assert old.counters["connections_open"] == 0

@@ -72,8 +72,7 @@ class Leaving:
         await self.answered(self.welcomed)
         while not self.is_lost:
             size = self.next_size(at_most)
-            batch = self.engine.depart(size, objects=any(self.hooks), but=self.staying) if size else []
-            if batch:
+            if batch := self.depart(size) or self.depart(size):
                 await self.give(batch)
             elif not size or not self.engine.held() or self.loop.time() >= deadline:
                 break
@@ -86,6 +85,10 @@ class Leaving:
             await self.answered(self.dismissed)  # the last batch is in its table, not only in its hands
             self.link.close()
         return True
+
+    def depart(self, size: int) -> list[tuple[int, Moved, Any]]:
+        """The next ones. The engine goes on where it was: once it came to its end, those before may have become free."""
+        return self.engine.depart(size, objects=any(self.hooks), but=self.staying) if size else []
 
     def next_size(self, at_most: int | None) -> int:
         if self.is_halted:
