@@ -22,7 +22,9 @@ error is one line on stderr, and the exit code:
 | 1 | another error: the address is taken, the engine is not there, no server was found |
 | 2 | a setting or the command line is wrong; trying again will not help |
 | 3 | the app cannot be served: it does not import, is none, or its `on_start` failed |
+| 74 | what a command shows cannot be written: the disk is full, stdout is closed |
 | {interrupted} | interrupted before the server took over the signals |
+| 141 | whoever reads what a command shows has left, as `head -1` does: it ends by SIGPIPE, like other programs |
 
 An indented name is a subclass of the one above it.
 

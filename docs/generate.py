@@ -75,7 +75,8 @@ Loads the WebSocket server at `ws://host:port/path?query`, or `wss://`; several 
 [How to use it](../how-to/load-test-a-server.md). The unit is the end of a name, as in [settings](settings.md).
 
 Exit status: 0 when nothing went wrong; 1 when the server did something wrong, or could not be loaded; 2 when the command line is
-wrong; 130 after SIGINT, which ends a run early and shows what there is.
+wrong; 74 when the table could not be written (the files of `--json` and `--plot` are, all the same); 130 after SIGINT, which ends a run
+early and shows what there is.
 
 | mode | what happens |
 |---|---|
@@ -121,6 +122,7 @@ arguments of `serve` fit, and not looked at. Settings come from the same places 
 | 0 | N connections fit, or no N was given |
 | 1 | N connections do not fit |
 | 2 | wrong usage: an unknown flag, a value that is not accepted, a file that cannot be read |
+| 74, 141 | the verdict could not be written, or nobody [read it to its end](errors.md) |
 """
 
 

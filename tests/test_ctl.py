@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -59,7 +60,8 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
 def told(verb: str, path: Path | str, number: str | None = None, **options: Any) -> str:
     out = io.StringIO()
-    run(verb, number, control_socket=str(path), out=out, **{"wait": True, "as_json": False, **options})
+    with contextlib.redirect_stdout(out):
+        run(verb, number, control_socket=str(path), **{"wait": True, "as_json": False, **options})
     return out.getvalue()
 
 

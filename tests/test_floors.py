@@ -28,6 +28,7 @@ FLOORS = (
         "listener",
         "logs",
         "memory",
+        "output",
         "place",
         "requirements",
         "socketfile",

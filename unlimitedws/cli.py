@@ -7,12 +7,14 @@ A mistake of the operator ends with one line that says what to do next, and the 
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sys
 from collections.abc import Sequence
 
-from unlimitedws import requirements
-from unlimitedws.errors import UnlimitedwsError
+from unlimitedws import output, requirements
+from unlimitedws.errors import OutOfResources, OutputFailed, UnlimitedwsError
 
 INTERRUPTED = 130  # what shells report for a program that SIGINT ended
 
@@ -28,15 +30,29 @@ def main(arguments: Sequence[str] | None = None, *, serves: bool = False) -> int
 
         given = sys.argv[1:] if arguments is None else arguments
         return commands.run(commands.serving(given) if serves else given)
+    except OutputFailed as error:
+        output.give_up()
+        if error.errno == errno.EPIPE:
+            return output.end_as_a_filter()
+        return complain(error)
     except UnlimitedwsError as error:
-        print(f"unlimitedws: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:  # `unlimitedws serve --print-config | head -3`
-        # Or the interpreter would complain about the same pipe once more, on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        return complain(error)
+    except MemoryError:
+        return complain(OutOfResources(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))))
+    except OSError as error:
+        if (exhausted := OutOfResources.of(error)) is None:
+            raise  # a defect: its traceback says where
+        return complain(exhausted)
     except KeyboardInterrupt:  # before the supervisor took the signals over
         return INTERRUPTED
+
+
+def complain(error: UnlimitedwsError) -> int:
+    """One line on stderr, where that leads somewhere; the exit code."""
+    if sys.stderr is not None:  # print() would take stdout instead
+        with contextlib.suppress(OSError):
+            print(f"unlimitedws: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def serve_main() -> int:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from unlimitedws.config import C_INT, DEFAULTS, Config, flag, kind, plain, settings, variable
 from unlimitedws.errors import ConfigError, UnknownSetting
+from unlimitedws.output import show
 from unlimitedws.sources import APP_VARIABLE, CONFIG_VARIABLE, load, parse_float, parse_int
 
 ADMIN = f"{DEFAULTS['admin_host']}:{DEFAULTS['admin_port']}"
@@ -75,6 +75,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see {self.prog} --help")
 
+    def _print_message(self, message: str, file: object = None) -> None:
+        """The help: argparse would not notice that it cannot be written."""
+        show(message, end="")
+
 
 class Version(argparse.Action):
     """Looks the version up only when it is asked for."""
@@ -82,7 +86,7 @@ class Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         from unlimitedws import __version__
 
-        print(f"unlimitedws {__version__}")
+        show(f"unlimitedws {__version__}")
         parser.exit()
 
 
@@ -153,7 +157,7 @@ def serve(options: argparse.Namespace) -> int:
     """Runs the supervisor until it is told to stop."""
     config, sources = settings_given(options)
     if options.print_config:
-        print(table(config, sources))
+        show(table(config, sources))
         return 0
     app = options.app or os.environ.get(APP_VARIABLE)
     if not app:
@@ -203,9 +207,7 @@ def ctl(options: argparse.Namespace) -> int:
     config, _ = load(given, os.environ, options.config)
     from unlimitedws import ctl
 
-    return ctl.run(
-        options.verb, options.number, control_socket=config.control_socket, wait=not options.no_wait, as_json=options.json, out=sys.stdout
-    )
+    return ctl.run(options.verb, options.number, control_socket=config.control_socket, wait=not options.no_wait, as_json=options.json)
 
 
 def doctor_arguments(into: argparse.ArgumentParser) -> None:

@@ -11,10 +11,11 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from unlimitedws.controlfile import AUTO, candidates, is_socket
 from unlimitedws.errors import ConfigError, UnlimitedwsError
+from unlimitedws.output import show
 
 PATIENCE_S = 10.0
 """Longest wait for the first line; what follows takes its time."""
@@ -35,8 +36,8 @@ class Failed(UnlimitedwsError):
     """The server could not do it, and says why."""
 
 
-def run(verb: str, number: str | None, *, control_socket: str, wait: bool, as_json: bool, out: TextIO) -> int:
-    """Has a server do something, and shows how it ends. Raises NoServer, Failed, ConfigError.
+def run(verb: str, number: str | None, *, control_socket: str, wait: bool, as_json: bool) -> int:
+    """Has a server do something, and shows how it ends. Raises NoServer, Failed, ConfigError, OutputFailed.
 
     control_socket: as the setting.  number: as it was typed."""
     request = request_of(verb, number, wait=wait)
@@ -45,13 +46,13 @@ def run(verb: str, number: str | None, *, control_socket: str, wait: bool, as_js
 
         def say(progress: str) -> None:
             if not as_json:
-                print(progress, file=out, flush=True)
+                show(progress)
 
         done = answer(sock, request, say)
     if "upgrading" in done:
         say(f"upgrading to {done['upgrading']}")
         done = upgraded_from(done, path, say)
-    print(json.dumps(done, indent=1) if as_json else SHOWN[verb](done), file=out)
+    show(json.dumps(done, indent=1) if as_json else SHOWN[verb](done))
     return 0
 
 

@@ -15,10 +15,14 @@
         ListenError                the address cannot be listened on
             SocketFileError        ... a Unix socket
             ActivationError        ... what systemd should have passed
+        OutOfResources             the machine, or a limit of it, has no more of what is needed
+        TooFewFiles                the limit of open files is too low for so many workers
         UpgradeError               this program cannot take a server over from the one before it
+        OutputFailed               what a command shows cannot be written
         BenchError                 a load cannot be applied to that server, from this machine
         EngineUnavailable          the engine asked for is not there
         PlatformUnsupported        not Linux, or Python too old
+        ProcMissing                /proc is not mounted
 
 `exit_code` is what the command line ends with when the error reaches it. Each error
 writes its own sentence, which says what to do next where that is known.
@@ -158,8 +162,52 @@ class ActivationError(ListenError):
         UnlimitedwsError.__init__(self, f"cannot listen on what systemd passed: {why}")
 
 
+class OutOfResources(UnlimitedwsError):
+    """The machine, or a limit of it, has no more of what is needed: open files, processes, memory, space on a disk."""
+
+    NEXT: ClassVar[dict[int, str]] = {
+        errno.EMFILE: "raise the limit of open files: ulimit -n, LimitNOFILE= of a systemd unit, docker run --ulimit nofile=N",
+        errno.ENFILE: "the whole machine has no more: raise the sysctl fs.file-max",
+        errno.EAGAIN: "there may be no more processes: raise ulimit -u, TasksMax= of a systemd unit, docker run --pids-limit",
+        errno.ENOMEM: "free some memory, or raise the limit: ulimit -v, MemoryMax= of a systemd unit, docker run --memory",
+        errno.ENOSPC: "free some space on that disk",
+        errno.EDQUOT: "free some space, or raise this user's quota",
+    }
+
+    def __init__(self, error: OSError) -> None:
+        self.errno = error.errno or 0
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        super().__init__(f"{what} ({self.NEXT[self.errno]})")
+
+    @classmethod
+    def of(cls, error: BaseException) -> OutOfResources | None:
+        """What an error says of resources, if anything."""
+        return cls(error) if isinstance(error, OSError) and error.errno in cls.NEXT else None
+
+
+class TooFewFiles(UnlimitedwsError):
+    """The limit of open files is too low for so many workers."""
+
+    def __init__(self, limit: int, needed: int, workers: int) -> None:
+        self.limit, self.needed, self.workers = limit, needed, workers
+        who, fewer = ("1 worker", "") if workers == 1 else (f"{workers} workers", "; or run fewer --workers")
+        next_step = OutOfResources.NEXT[errno.EMFILE] + fewer
+        super().__init__(f"{who} and their supervisor need {needed:,} open files each, and the limit is {limit:,}: {next_step}")
+
+
 class UpgradeError(UnlimitedwsError):
     """This program cannot take a server over from the one before it."""
+
+
+class OutputFailed(UnlimitedwsError):
+    """What a command shows cannot be written to stdout."""
+
+    exit_code = 74  # EX_IOERR of <sysexits.h>: 1 and 2 mean something else already, of `doctor` above all
+
+    def __init__(self, error: OSError) -> None:
+        self.errno = error.errno
+        why = "it is closed" if error.errno == errno.EBADF else error.strerror or str(error)
+        super().__init__(f"cannot write to stdout: {why}")
 
 
 class BenchError(UnlimitedwsError):
@@ -182,3 +230,10 @@ class PlatformUnsupported(UnlimitedwsError):
 
     def __init__(self, found: str) -> None:
         super().__init__(f"unlimitedws needs Linux and Python 3.11 or newer; this is {found}")
+
+
+class ProcMissing(UnlimitedwsError):
+    """/proc is not mounted, and a server has to know what it has open."""
+
+    def __init__(self) -> None:
+        super().__init__("/proc is not mounted here, and a server needs it: mount -t proc proc /proc")

@@ -5,7 +5,10 @@ Drawn with rich, which the extra `unlimitedws[top]` installs.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +16,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.output import writing
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -33,16 +37,16 @@ class NoAnswer(UnlimitedwsError):
 
 
 def run(url: str, every_s: float, *, once: bool) -> int:
-    """Shows the server at `url` (of its admin port) until SIGINT; once: a single look without rates, for scripts."""
+    """Shows the server at `url` (of its admin port) until SIGINT; once: a single look without rates, for scripts.
+
+    Raises NoAnswer, OutputFailed."""
     console, live = drawing()
     ask = asking(url)
-    if once:
-        console.print(View(ask(), None))
-        return 0
-    try:
-        live(console, looks(ask, every_s))
-    except KeyboardInterrupt:
-        return 0
+    with writing(), contextlib.suppress(KeyboardInterrupt):
+        if once:
+            console.print(View(ask(), None))
+        else:
+            live(console, looks(ask, every_s))
     return 0
 
 
@@ -54,13 +58,22 @@ def drawing() -> tuple[Console, Callable[[Console, Iterator[RenderableType]], No
     except ImportError:
         raise UnlimitedwsError("unlimitedws top draws with rich; install it: pip install 'unlimitedws[top]'") from None
 
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            """rich would end the program here, with an exit code of its own."""
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
     def live(console: Console, views: Iterator[RenderableType]) -> None:
-        with Live(console=console, screen=console.is_terminal, auto_refresh=False) as screen:
+        if not console.is_terminal:  # where Live would show the last one only, at the end
+            for one in views:
+                console.print(one)
+            return
+        with Live(console=console, screen=True, auto_refresh=False) as screen:
             for one in views:
                 screen.update(one, refresh=True)
 
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDE), live
+    console = Screen()
+    return console if console.is_terminal else Screen(width=WIDE), live
 
 
 def asking(url: str) -> Callable[[], Stats]:

@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import ECHO, ROOT, Running, marked, read_bytes, until, until_gone
+from tests.supervisor.running import CTL, ECHO, ROOT, Running, marked, read_bytes, until, until_gone
 from unlimitedws import ConfigError, Supervisor, UnlimitedwsError
 
 SLOW_CLIENT_APP = """
@@ -48,6 +48,34 @@ def test_a_signal_closes_clients_with_1001_and_ends_with_0(run: Run, number: sig
             client.recv(timeout=30)
         assert closed.value.rcvd is not None
         assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (1001, "server is stopping, retry in 1 s")
+    assert server.ends() == 0
+
+
+def test_too_few_open_files_are_one_line_that_says_what_to_do(run: Run) -> None:
+    server = run(python="prlimit", arguments=["--nofile=20:20", sys.executable, "-m", "unlimitedws", "app:handlers", "--workers", "1"])
+    assert server.ends() == 1
+    assert server.log.count("\n") == 1
+    assert server.log.startswith("unlimitedws: 1 worker and their supervisor need 33 open files each, and the limit is 20: raise")
+
+
+def test_a_working_directory_that_is_gone_is_one_line(run: Run) -> None:
+    leaving = (
+        "import os, sys; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    server = run(arguments=["-c", leaving, "-m", "unlimitedws.supervisor", "app:handlers", "--port", "0"])
+    assert server.ends() == 1
+    assert server.log == "unlimitedws: the working directory is gone; cd to one that is there\n"
+
+
+def test_closed_standard_streams_are_nobody_else_s(run: Run) -> None:
+    closing = "import os, sys; os.closerange(0, 3); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    flags = ["--workers", "1", "--port", "0", "--admin-port", "0", "--control-socket", "quiet.sock"]
+    server = run(arguments=["-c", closing, "-m", "unlimitedws.supervisor", "app:handlers", *flags])
+    status = [*CTL, "status", "--control-socket", str(server.folder / "quiet.sock")]
+    until(lambda: " ready " in subprocess.run(status, capture_output=True, text=True).stdout)
+    for pid in marked(server.mark):
+        assert {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in range(3)} == {os.devnull}
+    server.signal(signal.SIGTERM)
     assert server.ends() == 0
 
 

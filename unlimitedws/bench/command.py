@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unlimitedws.bench import options as declared
 from unlimitedws.bench.options import Options
 from unlimitedws.errors import BenchError, ConfigError
+from unlimitedws.output import show
 
 if TYPE_CHECKING:
     from unlimitedws.bench.report import Report
@@ -32,8 +32,10 @@ def run(given: argparse.Namespace) -> int:
     report = measure(options, given.urls)
     from unlimitedws.bench.table import table
 
-    print(table(report))
-    keep(report, options)
+    try:
+        keep(report, options)
+    finally:  # neither may cost the other: a run takes minutes
+        show(table(report))
     return INTERRUPTED if report["interrupted"] else 0 if report["ok"] else 1
 
 
@@ -110,10 +112,9 @@ def compare(before: str, after: str, *, plot: str = "") -> int:
     from unlimitedws.bench import comparison
 
     reports = {file: comparison.read(file) for file in (before, after)}
-    print(comparison.table(reports[before], reports[after], (before, after)))
+    show(comparison.table(reports[before], reports[after], (before, after)))
     if plot:
         from unlimitedws.bench import plot as plots
 
         plots.draw({Path(file).stem: report for file, report in reports.items()}, plot)
-    sys.stdout.flush()
     return 0

@@ -15,7 +15,7 @@ class Progress:
 
     def __init__(self, *, quiet: bool, to: TextIO | None = None) -> None:
         self.to = to or sys.stderr
-        self.is_shown = not quiet and self.to.isatty()
+        self.is_shown = not quiet and self.to is not None and self.to.isatty()  # None: closed before we began (2>&-)
         self.began = self.last = time.monotonic()
         self.before: Counter[str] = Counter()
         self.width = 0

@@ -22,15 +22,16 @@ if TYPE_CHECKING:
 
 
 def run(config: Config, wanted: int | None, *, cpus: int, as_json: bool) -> int:
-    """Prints the verdict on this machine and gives the exit code: 1 where `wanted` connections do not fit, else 0.
+    """Prints the verdict on this machine and gives the exit code: 1 where `wanted` connections do not fit, else 0. Raises OutputFailed.
 
     cpus: that this process may use."""
     import json
     import shutil
 
     from unlimitedws.doctor import machine, report, server, verdict
+    from unlimitedws.output import show
 
     found = verdict.judge(machine.read(cpus=cpus, ours=1), server.read(config, cpus=cpus), wanted)
     columns = shutil.get_terminal_size((1000, 0)).columns  # 1,000 where it is no terminal
-    print(json.dumps(report.document(found), indent=2) if as_json else report.text(found, columns))
+    show(json.dumps(report.document(found), indent=2) if as_json else report.text(found, columns))
     return 1 if found.is_enough is False else 0

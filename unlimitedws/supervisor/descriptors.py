@@ -7,14 +7,21 @@ import os
 import resource
 from collections.abc import Iterable
 
+from unlimitedws import cost
+from unlimitedws.errors import ProcMissing, TooFewFiles
+
 OWN_KINDS = ("socket:", "anon_inode:", "pidfd:", "/memfd:unlimitedws")
 """What the supervisor opens while it runs: sockets, epoll sets, pidfds, the stats table. (As /proc/self/fd says it.)"""
 
 
 def open_descriptors() -> dict[int, str]:
-    """The descriptors of this process and what each of them is. For the supervisor, which has few."""
+    """The descriptors of this process and what each of them is. For the supervisor, which has few. Raises ProcMissing."""
     found = {}
-    for name in os.listdir("/proc/self/fd"):
+    try:
+        names = os.listdir("/proc/self/fd")
+    except FileNotFoundError:
+        raise ProcMissing from None
+    for name in names:
         with contextlib.suppress(FileNotFoundError):  # the one that listed the folder
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return found
@@ -31,6 +38,25 @@ def close_supervisors(keep: Iterable[int]) -> None:
     for fd, kind in open_descriptors().items():
         if fd not in keep and kind.startswith(OWN_KINDS):
             os.close(fd)
+
+
+def hold_standard() -> None:
+    """Has stdin, stdout and stderr lead nowhere where they are closed (>&-).
+
+    Else the next sockets would get their numbers, and what a library prints would go to a peer."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # open(2) takes the lowest free number, which is this one
+
+
+def check_limit(limit: int, workers: int, places: int) -> None:
+    """Raises TooFewFiles where a server cannot even start with so many open files. places: of TCP that it listens on."""
+    supervisor = cost.SUPERVISOR_DESCRIPTORS + workers * (cost.SLOT_DESCRIPTORS + places)
+    needed = max(supervisor, cost.WORKER_DESCRIPTORS + 1)
+    if limit < needed:
+        raise TooFewFiles(limit, needed, workers)
 
 
 def raise_limit() -> int:

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 
 from unlimitedws.config import Config
-from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.errors import OutOfResources, UnlimitedwsError
 from unlimitedws.pressure import Pressure
 from unlimitedws.supervisor.child import Child
 from unlimitedws.supervisor.ending import ProcessGone
@@ -88,7 +88,7 @@ class Fleet:
             await asyncio.gather(*(self.hatching.fill(slot) for slot in self.slots))
         except (ProcessGone, OSError) as error:
             if not self.stopping.is_set():
-                raise UnlimitedwsError(f"the server cannot start: {error}") from error
+                raise UnlimitedwsError(f"the server cannot start: {OutOfResources.of(error) or error}") from error
         self.was_ready = True
         if not self.stopping.is_set():
             self.tasks.start(self.reloader.run())

@@ -214,7 +214,7 @@ class Generation:
         if "spawned" in message:
             self.spawned(message["spawned"], message["pid"], fds[0])
         elif "unspawned" in message:
-            self.answer(message["unspawned"], OSError(message["why"]))
+            self.answer(message["unspawned"], OSError(*filter(None, (message.get("errno"), message["why"]))))
         elif "exited" in message:
             self.on_exit(message["exited"], message["status"])
         elif "files" in message:

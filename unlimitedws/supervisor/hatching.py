@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.errors import OutOfResources, UnlimitedwsError
 from unlimitedws.listener import Listener
 from unlimitedws.supervisor.channel import Channel
 from unlimitedws.supervisor.child import Child
@@ -61,7 +61,8 @@ class Hatching:
         fleet = self.fleet
         if not fleet.stopping.is_set():
             pause_s = slot.backoff.after_failure()
-            log.error("slot %d: no worker could start: %s; next try in %.1f s", slot.number, error, pause_s)
+            why = OutOfResources.of(error) or error
+            log.error("slot %d: no worker could start: %s; next try in %.1f s", slot.number, why, pause_s)
             slot.restarts += 1
             await fleet.stopping.pause(pause_s)
 

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from unlimitedws.errors import UnlimitedwsError
+
 AT_EXECFN = 31  # <elf.h>: the file that was executed; a script's own name, not its interpreter's
 TAKES_NEXT = frozenset("WX")
 ENDS = frozenset("cm")
@@ -100,10 +102,13 @@ def executed() -> str:
 
 
 def folder(named: str) -> str:
-    """The working directory, by the name that it was given where that still leads there."""
+    """The working directory, by the name that it was given where that still leads there. Raises UnlimitedwsError where it is gone."""
     try:
         if named and Path(named).samefile("."):
             return named
     except OSError:
         pass
-    return os.getcwd()
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        raise UnlimitedwsError("the working directory is gone; cd to one that is there") from None

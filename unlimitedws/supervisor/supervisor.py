@@ -30,7 +30,8 @@ from unlimitedws import engine, logs, requirements
 from unlimitedws.config import Config, adapt
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.hostnames import Hostnames
-from unlimitedws.listener import Bindable, name_of
+from unlimitedws.listener import Bindable, name_of, wanted
+from unlimitedws.place import Tcp
 from unlimitedws.socketfile import UnixListener
 from unlimitedws.sources import traced
 from unlimitedws.supervisor import takeover
@@ -39,7 +40,7 @@ from unlimitedws.supervisor.checkup import check_up
 from unlimitedws.supervisor.control import Control, listen_for_control
 from unlimitedws.supervisor.cpus import usable_cpus
 from unlimitedws.supervisor.departure import depart
-from unlimitedws.supervisor.descriptors import open_descriptors, raise_limit
+from unlimitedws.supervisor.descriptors import check_limit, hold_standard, open_descriptors, raise_limit
 from unlimitedws.supervisor.endpoints import FOR_ALL, endpoints, services
 from unlimitedws.supervisor.fleet import Fleet
 from unlimitedws.supervisor.given import Given
@@ -87,25 +88,27 @@ class Supervisor:
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT. Blocks; from the main thread, outside of any event loop.
 
-        Raises ListenError, AppError (exit code 3), EngineUnavailable, PlatformUnsupported; nothing is left running then.
+        Raises ListenError, AppError (exit code 3), EngineUnavailable, TooFewFiles, PlatformUnsupported; nothing is left running then.
         Where the program has not set up logging, it is set up here: lines on stderr. An upgrade starts the whole program again
         up to here, which takes the running server over (UpgradeError: it cannot), and before that another time for a
         check, which ends here."""
         requirements.check()
         check_caller()
+        hold_standard()
         before = Inheritance.take(os.environ)
         logs.set_up(self.config)
-        raise_limit()
+        slots = len(before["fleet"]["slots"]) if before else self.config.workers or usable_cpus()
+        limit = raise_limit()
         kept = frozenset(open_descriptors())
         check_certificates(self.config)
         if before is None:  # in an upgrade workers wait for their supervisor
+            check_limit(limit, slots, sum(isinstance(place, Tcp) for place in wanted(self.config)))
             check_up(self.config, usable_cpus())
         elif before.is_check:
             self.pass_check(before)
         with contextlib.ExitStack() as stack:
             notifier = Notifier.of(os.environ)
             found = None if before is None else Before(before["listeners"])
-            slots = len(before["fleet"]["slots"]) if before else self.config.workers or usable_cpus()
             listeners = listen_for_slots(self.config, slots, notifier, found)
             stack.callback(listeners.close)
             admin_listener = listen_for_admin(self.config, found.admin if found else None)

@@ -7,7 +7,7 @@ one process that has, so that they share its memory. What it tells over its chan
     {"failed": error}                                    it is not; the process ends
     {"files": [...]}                                     source files of the app, in portions, before "ready"
     {"spawned": serial, "pid": ...} + pidfd              answer to an Order
-    {"unspawned": serial, "why": ...}                    the other answer: there is no process left
+    {"unspawned": serial, "errno": ..., "why": ...}      the other answer: there is no process left
     {"exited": serial, "status": ...}                    a worker ended (os.waitstatus_to_exitcode)
 
 It is told {"spawn": ...} (see order.py) and at the end {"retire": true}: its workers then become the supervisor's
@@ -157,7 +157,7 @@ class Template:
         for egg, pid in zip(eggs, hatched, strict=True):
             egg.close()
             if isinstance(pid, OSError):
-                self.channel.send({"unspawned": egg.serial, "why": str(pid)})
+                self.channel.send({"unspawned": egg.serial, "errno": pid.errno, "why": pid.strerror})
             else:
                 self.watch(pid, egg.serial)
 
