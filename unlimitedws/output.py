@@ -38,6 +38,14 @@ def writing() -> Iterator[None]:
         raise OutputFailed(error) from None
 
 
+def flush() -> None:
+    """Writes out what is printed but still buffered: a fork would print it twice, an _exit not at all."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            with contextlib.suppress(OSError, ValueError):  # closed, or its reader is gone
+                stream.flush()
+
+
 def give_up() -> None:
     """Has what is still in the buffer of stdout lead nowhere: the interpreter would fail with it once more, on its way out."""
     with contextlib.suppress(OSError, ValueError, AttributeError):

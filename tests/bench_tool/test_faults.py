@@ -15,7 +15,20 @@ from typing import Any
 
 import pytest
 
-from tests.bench_tool.tool import LIMIT_S, SHORT, bench, comes, frame, frames, raw_server, started, switching, upgraded, websockets_server
+from tests.bench_tool.tool import (
+    COMMAND,
+    LIMIT_S,
+    SHORT,
+    bench,
+    comes,
+    frame,
+    frames,
+    raw_server,
+    started,
+    switching,
+    upgraded,
+    websockets_server,
+)
 from tests.bench_tool.tool import echo as echo_of_library
 from tests.peer import BINARY, CLOSE, PING, TEXT
 from tests.serving import eventually, served
@@ -255,6 +268,27 @@ def test_a_greeting_is_no_error() -> None:
     with raw_server(greeting) as url:
         done = bench(url, *SHORT, "--connections", "1", "--mode", "idle", "--rest-s", "1", "--sample", "1")
     assert (done.code, done.counters["other"], done.counters["answered"]) == (0, 1, 1)
+
+
+# ---- where what it shows leads to
+
+
+@pytest.mark.parametrize(("where", "code"), [(">/dev/full", 74), (">&-", 74), (">&- 2>&-", 74), ("2>&-", 0)])
+def test_a_table_that_cannot_be_shown_does_not_cost_the_file(where: str, code: int, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    with websockets_server(echo_of_library) as url:
+        arguments = [*COMMAND, url, *SHORT, "--connections", "2", "--json", str(file)]
+        done = subprocess.run(["bash", "-c", f'"$@" {where}', "bash", *arguments], capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, "Traceback" in done.stderr) == (code, False)
+    assert json.loads(file.read_text())["ok"]
+
+
+def test_a_file_that_cannot_be_written_does_not_cost_the_table() -> None:
+    with websockets_server(echo_of_library) as url:
+        arguments = [*COMMAND, url, *SHORT, "--connections", "2", "--json", "/dev/full"]
+        done = subprocess.run(arguments, capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stderr) == (1, "unlimitedws: cannot write /dev/full: No space left on device\n")
+    assert "messages" in done.stdout
 
 
 # ---- interrupted

@@ -8,12 +8,13 @@ import os
 import resource
 import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from unlimitedws.output import flush
 
 if TYPE_CHECKING:
     from unlimitedws.bench.swarm import Swarm
@@ -55,8 +56,7 @@ class Process:
 def start(make: Callable[[int], Swarm]) -> Process:
     """Forks a load process. make: gives it its swarm, which tells by that descriptor that there are orders."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush()
     pid = os.fork()
     if pid == 0:
         ours.close()
@@ -75,7 +75,7 @@ def child(orders: socket.socket, make: Callable[[int], Swarm]) -> NoReturn:
         follow(orders, make(orders.fileno()))
     except BaseException:
         traceback.print_exc()
-        sys.stderr.flush()
+        flush()
         os._exit(FAILED)
     os._exit(0)
 

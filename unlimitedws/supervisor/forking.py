@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterable
 from typing import NoReturn
+
+from unlimitedws.output import flush
 
 CRASHED = 70
 """Exit code of a child that met an error of ours (EX_SOFTWARE in <sysexits.h>); its traceback is on stderr."""
@@ -75,14 +75,6 @@ def end(code: int) -> NoReturn:
     """Ends a forked process: what it printed is written out, the parent's atexit functions are not run."""
     flush()
     os._exit(code)
-
-
-def flush() -> None:
-    """Writes out what is printed but still buffered: a fork would print it twice, an _exit not at all."""
-    for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
-            with contextlib.suppress(OSError, ValueError):  # closed, or its reader is gone
-                stream.flush()
 
 
 def shrug(*numbers: signal.Signals) -> None:

@@ -20,8 +20,8 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Literal, NamedTuple
 
+from unlimitedws import output
 from unlimitedws.sources import UPGRADE_VARIABLE
-from unlimitedws.supervisor import forking
 from unlimitedws.supervisor.channel import Message
 from unlimitedws.supervisor.check import Check, CheckFailed
 from unlimitedws.supervisor.fleet import Fleet
@@ -201,7 +201,7 @@ async def held(lock: asyncio.Lock, by: str) -> AsyncIterator[None]:
 
 def flush() -> None:
     """Writes out what is printed and logged but still buffered."""
-    forking.flush()
+    output.flush()
     logger: logging.Logger | None = log
     while logger is not None:
         for handler in logger.handlers:
