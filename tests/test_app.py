@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -222,3 +223,25 @@ def test_an_attribute_of_another_kind_is_invalid(write: Write) -> None:
     write("shop_q.py", "handlers = 3\n")
     with pytest.raises(AppInvalid, match="3 of type int"):
         app.load("shop_q")
+
+
+@pytest.mark.parametrize("call", ["Server(handlers, port=0).run()", "Supervisor(handlers, port=0).run()"])
+def test_a_module_that_runs_a_server_at_import_is_told_where_to_put_that(write: Write, call: str) -> None:
+    write("runs_it.py", f"from unlimitedws import Server, Supervisor\n{HANDLERS}{call}\n")
+    with pytest.raises(
+        AppImportFailed, match=r"its module calls \w+\.run\(\) while 'runs_it' is imported; put .*__name__ == \"__main__\""
+    ) as failed:
+        app.load("runs_it")
+    assert call in failed.value.report
+
+
+def test_a_factory_without_a_loop_is_no_coroutine(write: Write) -> None:
+    write("later.py", "async def handlers():\n    pass\n")
+    with pytest.raises(AppInvalid, match=r"later\.handlers is an async function, .*; write def"):
+        app.load("later")
+
+
+def test_a_working_directory_that_may_not_be_read_is_named(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)  # not by its mode: root may read everything
+    with pytest.raises(AppNotFound, match=r"no module 'nowhere' in the working directory \(.*, which this user may not read\)"):
+        app.load("nowhere")

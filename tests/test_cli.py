@@ -49,7 +49,8 @@ def test_a_missing_app_is_one_clear_line_and_exit_code_2(entry: list[str]) -> No
         (["a", "--port", "x"], "--port: port cannot be 'x'; accepted: a whole number from 0 to 65535"),
         (["a", "--engine", "fast"], "--engine: engine cannot be 'fast'; accepted: auto, native, portable"),
         (["a", "--port"], "argument --port: expected one argument; see unlimitedws serve --help"),
-        (["a", "b"], "one app only: b is one argument too many"),
+        (["--", "a", "--port", "1"], "command line: --port comes behind --, where nothing is a flag"),
+        (["a", "b"], "b is one argument too many; see unlimitedws serve --help"),
         (["a", "--config", "/nonexistent/x.toml"], "cannot read the configuration file /nonexistent/x.toml: No such file or directory"),
     ],
 )

@@ -27,6 +27,7 @@ FLOORS = (
         "pace",
         "listener",
         "logs",
+        "importing",
         "memory",
         "output",
         "place",

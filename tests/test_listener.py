@@ -116,6 +116,12 @@ def test_a_host_that_is_no_name_is_an_error(host: str) -> None:
         listen(host, 0, config=Config())
 
 
+@pytest.mark.parametrize("host", ["[::1]", "localhost:80", "http://localhost"])
+def test_what_is_more_than_a_host_says_so(host: str) -> None:
+    with pytest.raises(ListenError, match=r"--host is an address or a name that is known here, alone: without http://, a port or brackets"):
+        listen(host, 0, config=Config())
+
+
 def test_a_failed_attempt_leaves_no_descriptor_open() -> None:
     # An unclosed socket would be a ResourceWarning, which is an error in these tests.
     with listening() as one, pytest.raises(ListenError):

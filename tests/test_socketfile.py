@@ -15,7 +15,7 @@ import pytest
 
 from unlimitedws.config import Config
 from unlimitedws.errors import SocketFileError
-from unlimitedws.place import Unix
+from unlimitedws.place import Unix, place
 from unlimitedws.socketfile import UnixListener, listen_unix
 
 
@@ -100,6 +100,13 @@ def test_an_owner_that_this_user_may_not_give_is_refused(path: str, monkeypatch:
     monkeypatch.setattr(os, "chown", chown)
     with pytest.raises(SocketFileError, match="may not give it to owner=root"):
         listen_unix(Unix(path, owner="root"), Config())
+    assert not os.path.exists(path)
+
+
+def test_a_path_may_have_bytes_that_are_no_text() -> None:
+    assert place("unix:\udcff.sock") == Unix("\udcff.sock")
+    with pytest.raises(ValueError, match="at most 107 bytes"):
+        place("unix:" + "\udcff" * 108)
 
 
 def test_the_file_is_removed_at_the_end(path: str) -> None:

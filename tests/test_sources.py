@@ -49,7 +49,9 @@ def test_a_file_may_set_every_setting(file: Path) -> None:
     ("text", "message"),
     [
         ("prot = 1", r"server.toml: unknown setting prot \(did you mean port\?\); all of them: unlimitedws serve --help$"),
-        ("[limits]\nmessage_bytes = 1", r"server.toml: unknown setting limits"),
+        ("[limits]\nmessage_bytes = 1", r"server.toml: there are no sections: write its keys, .*, without \[limits\] above them"),
+        ("port = 1\nport = 2", r"server.toml: not valid TOML: .*; a key or a section is there twice"),
+        ("[a]\nx = 1\n[a]\ny = 1", r"server.toml: not valid TOML: .*; a key or a section is there twice"),
         ("port = '8000'", r"server.toml: port cannot be '8000'; accepted: a whole number from 0 to 65535"),
         ("port = 70000", r"server.toml: port cannot be 70000"),
         ("ping_interval_s = nan", r"server.toml: ping_interval_s cannot be nan"),
@@ -75,6 +77,32 @@ def test_a_file_that_is_not_text_is_named(file: Path) -> None:
     file.write_bytes(b"port = \xff")
     with pytest.raises(ConfigError, match=r"server.toml: not UTF-8 text"):
         load({}, {}, str(file))
+
+
+def test_a_byte_order_mark_before_the_text_is_passed_over(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbfport = 81")
+    assert load({}, {}, str(file))[0].port == 81
+
+
+@pytest.mark.parametrize("name", ["", " "])
+def test_a_flag_that_names_no_file_is_no_way_to_do_without(name: str) -> None:
+    with pytest.raises(ConfigError, match="--config names no file"):
+        load({}, {}, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("UNLIMITEDWS_PORT", "tcp://10.0.0.1:80"),
+        ("UNLIMITEDWS_SERVICE_HOST", "10.0.0.1"),
+        ("UNLIMITEDWS_SERVICE_PORT_HTTP", "80"),
+        ("UNLIMITEDWS_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("UNLIMITEDWS_PORT_80_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_variables_that_kubernetes_makes_of_a_service_say_how_to_be_rid_of_them(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is what Kubernetes makes of a Service .*enableServiceLinks: false"):
+        load({}, {name: value})
 
 
 def test_an_unknown_variable_is_an_error_that_names_the_nearest() -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import ssl
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +147,39 @@ def test_a_key_of_another_certificate_is_refused(authority: Authority) -> None:
     (chain, _), (_, key) = authority.issue("localhost"), authority.issue("other.example")
     with pytest.raises(BadCertificate, match=r"privkey.pem: its key is not the certificate's"):
         certificates(certfile=chain, keyfile=key)
+
+
+def test_a_damaged_file_is_named_and_the_other_is_not(authority: Authority, tmp_path: Path) -> None:
+    chain, key = authority.issue("localhost")
+    for settings, which, why in (
+        ({"certfile": half_of(chain), "keyfile": key}, chain, "its certificate is damaged"),
+        ({"certfile": chain, "keyfile": half_of(key)}, key, "its key is damaged"),
+        (
+            {"certfile": chain, "keyfile": key, "client_certs": "required", "client_ca": half_of(authority.pem)},
+            authority.pem,
+            "it is damaged",
+        ),
+    ):
+        with pytest.raises(BadCertificate, match=rf"{which}.half: {why}"):
+            certificates(**settings)
+
+
+def half_of(file: Path) -> Path:
+    half = file.with_name(f"{file.name}.half")
+    half.write_text(file.read_text()[: file.stat().st_size // 4])
+    return half
+
+
+def test_a_certificate_that_has_ended_is_told_of(authority: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    chain, key = authority.issue("localhost")
+    made = certificates(certfile=chain, keyfile=key)
+    made.tell_expired()
+    assert caplog.text == ""
+    old = authority.ca.issue_cert("localhost", not_before=datetime(2020, 1, 1), not_after=datetime(2020, 1, 2, 3, 4, 5))
+    old.cert_chain_pems[0].write_to_path(chain)
+    old.private_key_pem.write_to_path(key)
+    certificates(certfile=chain, keyfile=key).tell_expired()
+    assert f"the certificate {chain} ended on 2020-01-02 03:04:05+00:00: clients refuse it; renew it" in caplog.text
 
 
 def test_files_in_the_wrong_place_are_told_apart(authority: Authority, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from unlimitedws import importing
 from unlimitedws.blame import report
 from unlimitedws.errors import AppImportFailed, AppInvalid, AppNotFound, UnlimitedwsError
 from unlimitedws.functions import name_of
@@ -103,15 +105,17 @@ def check_spec(spec: str, module_name: str) -> None:
 
 def import_module(spec: str, name: str) -> ModuleType:
     here = os.getcwd()
+    hint = "" if os.access(here, os.R_OK | os.X_OK) else ", which this user may not read"
     if here not in sys.path:
         sys.path.insert(0, here)
     importlib.invalidate_caches()  # a file may have been written a moment ago (reload)
     try:
-        return importlib.import_module(name)
+        with importing.under_way(spec):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise AppImportFailed(spec, report(error)) from error  # the app imports something that is missing
-        raise AppNotFound(spec, f"there is no module {error.name!r} in the working directory ({here}) or on sys.path") from None
+        raise AppNotFound(spec, f"there is no module {error.name!r} in the working directory ({here}{hint}) or on sys.path") from None
     except (Exception, SystemExit) as error:
         raise AppImportFailed(spec, report(error)) from error
 
@@ -137,6 +141,8 @@ def suggestion(module: ModuleType, attribute: str) -> str:
 
 
 def call(spec: str, factory: Callable[[], Any]) -> Any:
+    if inspect.iscoroutinefunction(factory):
+        raise AppInvalid(f"{name_of(factory)} is an async function, and what makes the app is called without a loop; write def")
     try:
         return factory()
     except UnlimitedwsError:

@@ -45,11 +45,13 @@ def serving(arguments: Sequence[str]) -> Sequence[str]:
 
 def refuse(unknown: Sequence[str], command: str) -> NoReturn:
     """Raises for arguments that the command has not."""
+    flags = flags_of(COMMANDS[command])
     for argument in unknown:
+        if argument in flags:
+            raise ConfigError(f"command line: {argument} comes behind --, where nothing is a flag")
         if argument.startswith("-"):
-            flags = flags_of(COMMANDS[command])
             raise UnknownSetting(argument.partition("=")[0], "command line", flags, f"unlimitedws {command} --help")
-    raise ConfigError(f"one app only: {unknown[0]} is one argument too many")
+    raise ConfigError(f"{unknown[0]} is one argument too many; see unlimitedws {command} --help")
 
 
 def flags_of(command: Command) -> list[str]:

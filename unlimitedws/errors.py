@@ -31,7 +31,7 @@ writes its own sentence, which says what to do next where that is known.
 from __future__ import annotations
 
 import errno
-import os
+import socket
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -137,12 +137,15 @@ class ListenError(UnlimitedwsError):
         errno.EACCES: "this user may not; choose a port above 1023, or grant CAP_NET_BIND_SERVICE",
         errno.EADDRNOTAVAIL: "no interface of this machine has that address; check --host",
     }
+    UNKNOWN: ClassVar[str] = "--host is an address or a name that is known here, alone: without http://, a port or brackets"
 
     def __init__(self, host: str, port: int, error: OSError, *, flags: str = "--") -> None:
         """flags: what the names of the flags for this address begin with; `--admin-` for the stats endpoint."""
         self.host, self.port, self.errno, self.error = host, port, error.errno, error
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        next_step = self.NEXT.get(error.errno or 0, "").replace("--", flags)
+        is_unknown = isinstance(error, socket.gaierror)  # whose numbers are others
+        why = error.strerror or str(error)
+        next_step = self.UNKNOWN if is_unknown else self.NEXT.get(error.errno or 0, "")
+        next_step = next_step.replace("--", flags)
         super().__init__(f"cannot listen on {host} port {port}: {why}" + (f" ({next_step})" if next_step else ""))
 
 

@@ -14,6 +14,7 @@ Options are joined by &: unix:/run/app.sock?mode=666&proxy
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import parse_qsl
@@ -100,7 +101,7 @@ def place(item: str) -> Place:
 
 def path_of(address: str) -> str:
     path = address.removeprefix(UNIX_PREFIX)
-    if not path or "\0" in path or len(path.encode()) > PATH_BYTES:
+    if not path or "\0" in path or len(os.fsencode(path)) > PATH_BYTES:
         raise ValueError(f"{address}: a Unix socket needs a path of at most {PATH_BYTES} bytes")
     return path
 

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
+from unlimitedws import importing
 from unlimitedws.activation import passed
 from unlimitedws.app import App
 from unlimitedws.config import Config, adapt
@@ -89,6 +90,7 @@ class Server:
 
     def run(self) -> None:
         """Serves on a loop of its own until SIGINT or SIGTERM, then stops; a second signal cuts the stop short."""
+        importing.check("Server.run()")
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(self._serve_until_signalled())
 

@@ -48,16 +48,21 @@ def listen_unix(place: Unix, config: Config, kept: socket.socket | None = None) 
     kept: a socket that listens there already, and is taken over."""
     owner, group = owner_of(place)
     sock = kept or socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    is_new = False
     try:
         set_options(sock, config)
         if kept is None:
             bind(sock, place.path)
+            is_new = True
         # Until listen() every attempt to connect is refused.
         os.chown(place.path, owner, group)
         os.chmod(place.path, place.mode)
         sock.listen(config.backlog)
     except OSError as error:
         sock.close()
+        if is_new:
+            with contextlib.suppress(OSError):
+                os.unlink(place.path)
         raise SocketFileError(place.path, reason(place, error)) from None
     except SocketFileError:
         sock.close()

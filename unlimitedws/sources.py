@@ -25,6 +25,9 @@ TEST_PREFIX = "UNLIMITEDWS_TEST_"
 BOOLEANS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 SIZE = re.compile(r"([0-9]+)\s*(?:([kmg])(?:i?b)?|b)?", re.IGNORECASE | re.ASCII)
 WHOLE = re.compile(r"-?[0-9]+", re.ASCII)
+TWICE = re.compile("Cannot overwrite|Cannot declare")  # how tomllib begins to say so
+SERVICE = re.compile("UNLIMITEDWS_(SERVICE_(HOST|PORT)(_.+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+"""Variables that Kubernetes makes of a Service of the name unlimitedws; and UNLIMITEDWS_PORT as a URL."""
 UNITS = {None: 1, "k": KIB, "m": MIB, "g": 1024 * MIB}
 
 Layer = dict[str, tuple[Any, str]]
@@ -37,6 +40,8 @@ def load(flags: Mapping[str, object], environ: Mapping[str, str], file: str | No
     flags: setting name to text (or bool), only what was given.  file: a TOML file; without it, the
     one that UNLIMITEDWS_CONFIG names, if any.  The second result maps each name to `default`, the file's
     name, `UNLIMITEDWS_X` or `--x`.  Raises ConfigError."""
+    if file is not None and not file.strip():
+        raise ConfigError("--config names no file; leave it out where there is none")
     file = file or environ.get(CONFIG_VARIABLE)
     values: dict[str, Any] = {}
     sources = dict.fromkeys(DEFAULTS, "default")
@@ -66,15 +71,18 @@ def from_file(file: str) -> Layer:
     import tomllib  # here: not for every server's memory
 
     try:
-        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))  # some editors begin a file with a byte order mark
     except OSError as error:
         raise ConfigError(f"cannot read the configuration file {file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file}: not UTF-8 text, as TOML must be: {error.reason} at byte {error.start}") from None
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file}: not valid TOML: {error}") from None
+        twice = "; a key or a section is there twice" if TWICE.search(str(error)) else ""
+        raise ConfigError(f"{file}: not valid TOML: {error}{twice}") from None
     layer: Layer = {}
     for name, value in table.items():
+        if name not in DEFAULTS and isinstance(value, dict):
+            raise ConfigError(f"{file}: there are no sections: write its keys, such as port = 8000, without [{name}] above them")
         if name not in DEFAULTS:
             raise UnknownSetting(name, file, DEFAULTS)
         if isinstance(value, str) and name.endswith("_bytes"):
@@ -91,6 +99,11 @@ def from_environ(environ: Mapping[str, str]) -> Layer:
     for key in sorted(environ):
         if not key.startswith(PREFIX) or key.startswith(TEST_PREFIX) or key in OTHER_VARIABLES:
             continue
+        if SERVICE.fullmatch(key) or (key == variable("port") and "://" in environ[key]):
+            raise ConfigError(
+                f"environment: {key} is what Kubernetes makes of a Service named unlimitedws, and no setting: "
+                "give the pod enableServiceLinks: false, or the Service another name"
+            )
         if key not in names:
             raise UnknownSetting(key, "environment", [*names, CONFIG_VARIABLE, APP_VARIABLE])
         layer[names[key]] = (parse(names[key], environ[key], key), key)

@@ -11,11 +11,12 @@ import os
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from unlimitedws.config import Config
 from unlimitedws.errors import BadCertificate
-from unlimitedws.wire.x509 import dns_names
+from unlimitedws.wire.x509 import dns_names, not_after
 
 log = logging.getLogger("unlimitedws.worker")
 
@@ -33,6 +34,7 @@ VERIFY = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.
 REASONS = {
     "KEY_VALUES_MISMATCH": "its key is not the certificate's",
     "BAD_DECRYPT": "its key has another password than keyfile_password_file says",
+    "EE_KEY_TOO_SMALL": "its key is too short for OpenSSL here; RSA takes 2048 bits at least",
 }
 
 Stamp = tuple[int, int, int]
@@ -52,6 +54,7 @@ class Entry(NamedTuple):
     stamps: list[Stamp | None]
     context: ssl.SSLContext
     names: list[str]
+    ends: datetime
 
 
 class Certificates:
@@ -76,6 +79,11 @@ class Certificates:
             self._due = now + LOOK_EVERY_S
             self._renew()
         return self._entries[self._default].context
+
+    def tell_expired(self) -> None:
+        """Logs which of them clients refuse by now."""
+        for pair, entry in self._entries.items():
+            tell_expired(pair, entry)
 
     # ---- renewal
 
@@ -102,6 +110,7 @@ class Certificates:
             log.error("%s; %s", error, "the certificate from before stays in use" if before else "it is not used")
             return before
         log.info("the certificate %s was read again", pair.certificate)
+        tell_expired(pair, made)
         return made
 
     def _look(self, pairs: Iterable[Pair]) -> dict[str, Stamp | None]:
@@ -120,7 +129,8 @@ class Certificates:
         context = server_context(self._config, pair)
         if pair == self._default:
             context.sni_callback = self._choose
-        return Entry(before, context, names_of(pair.certificate))
+        first = first_of(pair.certificate)
+        return Entry(before, context, dns_names(first), not_after(first))
 
     # ---- choice
 
@@ -142,6 +152,11 @@ class Certificates:
         """An exact name comes before a wildcard, which stands for one label (RFC 9525, section 6.3)."""
         exact = self._by_name.get(name)
         return self._by_name.get("*." + name.partition(".")[2]) if exact is None else exact
+
+
+def tell_expired(pair: Pair, entry: Entry) -> None:
+    if entry.ends <= datetime.now(UTC):
+        log.warning("the certificate %s ended on %s: clients refuse it; renew it", pair.certificate, entry.ends.isoformat(" "))
 
 
 def pairs_in(folder: str) -> Iterator[Pair]:
@@ -185,7 +200,10 @@ def server_context(config: Config, pair: Pair) -> ssl.SSLContext:
     load_pair(context, pair, config.keyfile_password_file)
     if config.client_certs != "none":
         pem(config.client_ca, "CERTIFICATE")
-        load(config.client_ca, lambda: context.load_verify_locations(cafile=config.client_ca))
+        try:
+            context.load_verify_locations(cafile=config.client_ca)
+        except ssl.SSLError as error:
+            raise refused(config.client_ca, error) from None
         context.verify_mode = VERIFY[config.client_certs]
     return context
 
@@ -194,22 +212,32 @@ def load_pair(context: ssl.SSLContext, pair: Pair, password_file: str) -> None:
     pem(pair.certificate, "CERTIFICATE")
     pem(pair.key, "PRIVATE KEY")
 
+    is_asked = False
+
     def password() -> str:
         # Asked for a key with a password only. Without this, OpenSSL would ask on the terminal.
+        nonlocal is_asked
+        is_asked = True
         if not password_file:
             raise BadCertificate(pair.key, "its key has a password; name a file with it as keyfile_password_file")
         return read(password_file).partition("\n")[0].rstrip("\r")
 
-    load(pair.key, lambda: context.load_cert_chain(pair.certificate, pair.key, password))
-
-
-def load(file: str, into: Callable[[], None]) -> None:
     try:
-        into()
+        context.load_cert_chain(pair.certificate, pair.key, password)
     except ssl.SSLError as error:
-        raise BadCertificate(file, REASONS.get(error.reason or "", f"OpenSSL says {error.reason or error}")) from None
+        if error.reason:
+            raise refused(pair.key, error) from None
+        first_of(pair.certificate)  # no reason is given where a file cannot be read: this one?
+        why = REASONS["BAD_DECRYPT"] + ", or it is damaged" if is_asked else "its key is damaged"
+        raise BadCertificate(pair.key, why) from None
     except (OSError, ValueError) as error:  # a password longer than OpenSSL takes is a ValueError
-        raise BadCertificate(file, str(error)) from None
+        raise BadCertificate(pair.key, str(error)) from None
+
+
+def refused(file: str, error: ssl.SSLError) -> BadCertificate:
+    if error.reason is None:  # what OpenSSL 3 says of a PEM file that it cannot read
+        return BadCertificate(file, "it is damaged")
+    return BadCertificate(file, REASONS.get(error.reason, f"OpenSSL says {error.reason}"))
 
 
 def pem(file: str, kind: str) -> str:
@@ -228,11 +256,14 @@ def read(file: str) -> str:
         raise BadCertificate(file, error.strerror or str(error)) from None
 
 
-def names_of(file: str) -> list[str]:
-    """The host names of the first certificate in a PEM file. Raises BadCertificate."""
+def first_of(file: str) -> bytes:
+    """The DER of the first certificate in a PEM file. Raises BadCertificate where it is damaged."""
     begin, end = ssl.PEM_HEADER, ssl.PEM_FOOTER
     first = pem(file, "CERTIFICATE").partition(begin)[2].partition(end)[0]
     try:
-        return dns_names(ssl.PEM_cert_to_DER_cert(f"{begin}{first}{end}"))
+        der = ssl.PEM_cert_to_DER_cert(f"{begin}{first}{end}")
+        not_after(der)
+        dns_names(der)
     except ValueError as error:
-        raise BadCertificate(file, str(error)) from None
+        raise BadCertificate(file, f"its certificate is damaged: {error}") from None
+    return der

@@ -67,6 +67,8 @@ class Worker:
         self._pressure = None if supervised else Pressure(config)
         self._flood_guard = FloodGuard(config)
         self._certificates = Certificates(config) if config.certfile else None
+        if self._certificates is not None and not supervised:  # the supervisor tells for all
+            self._certificates.tell_expired()
         self._expiry = Expiry(self._expire)
         self._gate = Gate(config)
         self._is_prepared = False

@@ -58,7 +58,7 @@ def test_settings_come_from_the_same_places_as_those_of_a_server(
         (["--connections", "-5"], "--connections cannot be '-5'"),
         (["--workers", "x"], "--workers: workers cannot be 'x'"),
         (["--wrokers", "1"], "command line: unknown setting --wrokers (did you mean --workers?)"),
-        (["a", "b"], "one app only: b is one argument too many"),
+        (["a", "b"], "b is one argument too many; see unlimitedws doctor --help"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

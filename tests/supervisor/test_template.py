@@ -21,11 +21,17 @@ def test_the_app_is_imported_once_for_all_workers(run: Run) -> None:
 
 def test_an_app_whose_import_starts_threads_is_imported_in_each_worker(run: Run) -> None:
     server = run(source=THREADED, workers=2).ready()
-    server.says("importing app:handlers starts 1 threads")
+    server.says("importing app:handlers starts a thread,")
     importers = {int(line.split()[-1]) for line in server.log.splitlines() if line.startswith("imported by")}
     assert set(server.workers()) < importers
     assert server.template() not in importers
     assert all(server.echoes() for _ in range(4))
+
+
+def test_an_app_whose_import_forks_is_told_to_do_that_later(run: Run) -> None:
+    server = run(source=f"import os\nos.fork()\n{ECHO}").ready()
+    server.says("importing app:handlers forks, and the process that came of it ends here; fork in on_start instead")
+    assert "Traceback" not in server.log
 
 
 def test_an_import_that_fails_in_a_worker_ends_the_first_start_with_3(run: Run) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
 
 import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unlimitedws.wire.x509 import dns_names
+from unlimitedws.wire.x509 import dns_names, not_after
 
 CA = trustme.CA()
 
@@ -34,6 +35,12 @@ ONE = der("example.org")
 )
 def test_the_host_names_are_found(names: list[str], found: list[str]) -> None:
     assert dns_names(der(*names)) == found
+
+
+@pytest.mark.parametrize("ends", [datetime(2049, 12, 31, 23, 59, 59, tzinfo=UTC), datetime(2051, 2, 3, 4, 5, 6, tzinfo=UTC)])
+def test_the_end_is_found_in_both_of_its_forms(ends: datetime) -> None:
+    made = CA.issue_cert("example.org", not_after=ends)
+    assert not_after(ssl.PEM_cert_to_DER_cert(made.cert_chain_pems[0].bytes().decode())) == ends
 
 
 def test_the_common_name_is_no_host_name() -> None:

@@ -36,9 +36,10 @@ class Generations:
         if not isinstance(self.fleet.given, str):
             log.warning("%d threads run in the process that the workers are forked from; start them in on_start", generation.threads)
             return generation
+        started = "a thread" if generation.threads == 2 else f"{generation.threads - 1} threads"
         log.warning(
-            "importing %s starts %d threads, and a fork would lose them: each worker imports the app by itself, "
-            "which costs memory; start threads in on_start instead", self.fleet.given, generation.threads - 1,
+            "importing %s starts %s, and a fork would lose that: each worker imports the app by itself, "
+            "which costs memory; start threads in on_start instead", self.fleet.given, started,
         )  # fmt: skip
         generation.retire()
         own_import = await self.start(imports=False)

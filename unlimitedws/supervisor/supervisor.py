@@ -26,7 +26,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from unlimitedws import engine, logs, requirements
+from unlimitedws import engine, importing, logs, requirements
 from unlimitedws.config import Config, adapt
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.hostnames import Hostnames
@@ -295,6 +295,7 @@ class Supervisor:
 
 
 def check_caller() -> None:
+    importing.check("Supervisor.run()")
     if threading.current_thread() is not threading.main_thread():
         raise UnlimitedwsError("Supervisor.run() handles signals: call it from the main thread")
     if asyncio._get_running_loop() is not None:
@@ -302,11 +303,11 @@ def check_caller() -> None:
 
 
 def check_certificates(config: Config) -> None:
-    """Raises BadCertificate before anything is forked; the workers read the files by themselves."""
+    """Raises BadCertificate before anything is forked, and tells of old ones; the workers read the files by themselves."""
     if config.certfile:
         from unlimitedws.tls import Certificates
 
-        Certificates(config)
+        Certificates(config).tell_expired()
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import gc
+import logging
 import os
 import select
 import signal
@@ -41,6 +42,8 @@ from unlimitedws.supervisor.watcher import source_files
 if TYPE_CHECKING:
     from unlimitedws.worker import Worker
 
+log = logging.getLogger("unlimitedws.supervisor")
+
 FILES_AT_ONCE = 200
 MOST_AT_ONCE = 16
 """Workers forked before the first of them is told of: the supervisor waits, and a fork of a large process takes a while."""
@@ -49,14 +52,24 @@ MOST_AT_ONCE = 16
 def main(channel: Channel, given: Given, config: Config, *, imports: bool) -> NoReturn:
     """Runs the template in a process just forked. imports: whether the app is imported here, or in each worker."""
     forking.shrug(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2, signal.SIGTTIN, signal.SIGTTOU)
+    pid = os.getpid()
     try:
         template = Template(channel, given, config, imports=imports)
     except UnlimitedwsError as error:
+        end_double(pid, given)
         channel.send({"failed": failure.pack(error)})
         forking.end(error.exit_code)
+    end_double(pid, given)
     template.take_signals()
     template.announce()
     template.serve()
+
+
+def end_double(pid: int, given: Given) -> None:
+    """Ends this process where the import of the app has forked it from the template: two of them would answer the supervisor."""
+    if os.getpid() != pid:
+        log.warning("importing %s forks, and the process that came of it ends here; fork in on_start instead", given)
+        forking.end(0)
 
 
 class Egg(NamedTuple):

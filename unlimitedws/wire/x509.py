@@ -1,14 +1,17 @@
-"""The names a certificate is for: subjectAltName of RFC 5280, section 4.2.1.6, out of its DER.
+"""What a certificate is for, and until when: subjectAltName (RFC 5280, section 4.2.1.6) and notAfter (4.1.2.5) out of its DER.
 
-Only what choosing among one's own certificates takes; whether a certificate is any good, OpenSSL says.
+Only what choosing among one's own certificates takes, and warning of an old one; whether a certificate is any good, OpenSSL says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 SUBJECT_ALT_NAME = bytes.fromhex("551d11")  # 2.5.29.17
-OBJECT_IDENTIFIER, EXTENSIONS, DNS_NAME = 0x06, 0xA3, 0x82
+OBJECT_IDENTIFIER, VERSION, EXTENSIONS, DNS_NAME = 0x06, 0xA0, 0xA3, 0x82
+TIMES = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}  # UTCTime, GeneralizedTime
+VALIDITY = 3  # after serialNumber, signature and issuer
 LONGEST_LENGTH = 4  # bytes of a length: a certificate of 4 GiB
 
 
@@ -20,6 +23,16 @@ def dns_names(der: bytes) -> list[str]:
         return [name for tag, value in parts(signed) if tag == EXTENSIONS for name in names_among(value_of(value))]
     except IndexError:
         raise ValueError("not a certificate: its DER is cut short") from None
+
+
+def not_after(der: bytes) -> datetime:
+    """When a certificate ends, in UTC. Raises ValueError for no certificate."""
+    try:
+        fields = [value for tag, value in parts(value_of(value_of(der))) if tag != VERSION]
+        _, (tag, text) = parts(fields[VALIDITY])
+        return datetime.strptime(text.decode("ascii"), TIMES[tag]).replace(tzinfo=UTC)
+    except (IndexError, KeyError):
+        raise ValueError("not a certificate: it does not say when it ends") from None
 
 
 def names_among(extensions: bytes) -> Iterator[str]:
