@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from unlimitedws import __version__, cli
+from unlimitedws import __version__, cli, commands
 from unlimitedws.commands import COMMANDS
 
 ENTRIES = [["-c", "import sys; from unlimitedws.cli import main; sys.exit(main())", "serve"], ["-m", "unlimitedws"]]
@@ -101,3 +105,32 @@ def test_a_reader_of_the_table_may_leave_early() -> None:
     entry = f"{sys.executable} -m unlimitedws --print-config"
     done = subprocess.run(["bash", "-c", f"{entry} | true"], capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), r"Too many open files \(raise the limit of open files: ulimit -n, "),
+        (OSError(errno.ENOSPC, "No space left on device", "/run/x"), r"/run/x: No space left on device \(free some space on that disk\)"),
+        (MemoryError(), r"Cannot allocate memory \(free some memory, or raise the limit: ulimit -v, "),
+    ],
+)
+def test_a_machine_that_has_no_more_is_one_line(
+    error: Exception, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(commands, "run", raising(error))
+    assert cli.main(["doctor"]) == 1
+    assert re.fullmatch(rf"unlimitedws: {line}.*\n", capsys.readouterr().err)
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "run", raising(OSError(errno.EBADF, "Bad file descriptor")))
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        cli.main(["doctor"])
+
+
+def raising(error: Exception) -> Callable[..., NoReturn]:
+    def run(_: Sequence[str]) -> NoReturn:
+        raise error
+
+    return run
