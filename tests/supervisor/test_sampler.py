@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
+from typing import NoReturn
 
+import psutil
 import pytest
 
 from unlimitedws.supervisor.sampler import Sample, Sampler, descriptors, memory
@@ -17,6 +20,22 @@ def test_a_process_is_sampled() -> None:
     assert 1 << 20 < sample.pss_bytes <= sample.rss_bytes
     assert sample.cpu_seconds > 0
     assert sample.descriptors in (None, len(os.listdir("/proc/self/fd")) - 1)
+
+
+def test_where_no_file_can_be_opened_nothing_is_known_for_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    taker, other = Sampler(), Sampler()
+    taker.sample([os.getpid()])
+
+    def refuse(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(psutil.Process, "cpu_percent", refuse)
+        patched.setattr(psutil.Process, "__init__", refuse)
+        assert taker.sample([os.getpid()], at_most_every_s=0) == {}
+        assert other.sample([os.getpid()], at_most_every_s=0) == {}
+    assert os.getpid() in taker.sample([os.getpid()], at_most_every_s=0)
+    assert os.getpid() in other.sample([os.getpid()], at_most_every_s=0)
 
 
 def test_cpu_percent_is_since_the_sample_before() -> None:

@@ -66,7 +66,7 @@ class Sampler:
         for pid in self.processes.keys() - pids:
             del self.processes[pid]
         for pid in pids - self.processes.keys():
-            with contextlib.suppress(psutil.Error):
+            with contextlib.suppress(psutil.Error, OSError):
                 self.processes[pid] = psutil.Process(pid)
 
     def take(self, pid: int) -> Sample | None:
@@ -78,7 +78,7 @@ class Sampler:
         try:
             percent = process.cpu_percent()
             times = process.cpu_times()
-        except psutil.Error:
+        except (psutil.Error, OSError):  # gone; or no file can be opened at the moment
             return None
         rss, pss = memory(pid)
         return Sample(rss, pss, percent, times.user + times.system, descriptors(pid))

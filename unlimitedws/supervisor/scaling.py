@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
@@ -20,6 +21,7 @@ from unlimitedws.engine.counters import INDEX
 from unlimitedws.errors import UnlimitedwsError
 from unlimitedws.listener import Listener
 from unlimitedws.supervisor.child import Child
+from unlimitedws.supervisor.descriptors import check_limit
 from unlimitedws.supervisor.ending import START_FAILURES, ProcessGone
 from unlimitedws.supervisor.listeners import has_waiting, turn_away_from
 from unlimitedws.supervisor.rebalance import even_out
@@ -153,6 +155,7 @@ class Scaler:
         """The sockets of each new slot. Raises ScaleFailed."""
         with contextlib.ExitStack() as stack:
             try:
+                check_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0], workers, len(self.fleet.listeners.groups))
                 bound = []
                 for _ in range(len(self.fleet.slots), workers):
                     bound.append(self.fleet.listeners.bind())
