@@ -114,6 +114,8 @@ def test_where_the_user_may_not_it_says_who_may(serve: Serve, monkeypatch: pytes
         (b"", NoServer, "ended before it answered"),
         (b'{"progress": "going"}\n', NoServer, "ended before it answered"),
         (b"what?\n", NoServer, "the server was lost"),
+        (b"[]\n", NoServer, "what answers is no unlimitedws server"),
+        (b'{"other": 1}\n', NoServer, "what answers is no unlimitedws server"),
         (b'{"failed": "it rains"}\n', Failed, "it rains"),
     ],
 )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import io
+import re
 import socket
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +93,36 @@ def test_under_a_name_that_the_server_does_not_know_it_says_what_the_server_says
     monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest: resolve("127.0.0.1", *rest))
     assert main(["top", f"stats.example:{server.admin_port}", "--once"]) == 1
     assert "421: this is not known as 'stats.example'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"\0garbage\n", "what answers speaks no HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "what answers is no unlimitedws server"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", "what answers is no unlimitedws server"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n<p>", "Expecting value"),
+    ],
+)
+def test_somebody_else_at_that_address_is_told_as_one(answer: bytes, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def serve() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(4096)
+                client.sendall(answer)
+
+        pool.submit(serve)
+        assert main(["top", f"127.0.0.1:{listener.getsockname()[1]}", "--once"]) == 1
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"unlimitedws: no stats at .*{why}.*; is the server up, and is this its admin_port\?\n", err)
+
+
+@pytest.mark.parametrize("address", ["a b", "http://[bad", "127.0.0.1:99999"])
+def test_an_address_that_is_none_is_one_line(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["top", address, "--once"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_without_rich_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,7 +201,7 @@ def conversation(sock: socket.socket, request: Message) -> Iterator[Message]:
         with sock.makefile("rb") as lines:
             for line in lines:
                 sock.settimeout(None)  # it lives
-                message = json.loads(line)
+                message = message_of(line)
                 yield message
                 if "progress" not in message:
                     return
@@ -210,6 +210,14 @@ def conversation(sock: socket.socket, request: Message) -> Iterator[Message]:
     except (OSError, ValueError) as error:
         raise NoServer(f"the server was lost: {error}") from None
     raise NoServer("the server ended before it answered; its log says why")
+
+
+def message_of(line: bytes) -> Message:
+    """Raises ValueError where somebody else has answered."""
+    message = json.loads(line)
+    if not isinstance(message, dict) or not message.keys() & {"progress", "done", "failed"}:
+        raise ValueError("what answers is no unlimitedws server")
+    return message
 
 
 # ---- what is shown

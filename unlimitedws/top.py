@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import http.client
 import json
 import os
 import time
@@ -30,6 +31,7 @@ WIDE = 132
 """Columns of a terminal, from which on there is room for everything; below, these are left out:"""
 ONLY_WIDE = frozenset({"handshakes", "bytes in", "bytes out", "kernel", "restarts", "up"})
 UNKNOWN = "-"
+NEEDED = frozenset({"version", "ready", "total", "workers"})
 
 
 class NoAnswer(UnlimitedwsError):
@@ -84,18 +86,30 @@ def asking(url: str) -> Callable[[], Stats]:
     def ask() -> Stats:
         try:
             with opener.open(address, timeout=PATIENCE_S) as answer:
-                stats: Stats = json.load(answer)
-                return stats
+                return stats_of(json.load(answer))
         except urllib.error.HTTPError as error:
             with error:
                 line = error.read().decode("utf-8", "replace").partition("\n")[0] or error.reason
             raise NoAnswer(f"no stats at {address}: {error.code}: {line}") from None
-        except (OSError, ValueError) as error:
-            why = error.reason if isinstance(error, urllib.error.URLError) else error
-            said = why.strerror if isinstance(why, OSError) and why.strerror else why
-            raise NoAnswer(f"no stats at {address}: {said}; is the server up, and is this its admin_port?") from None
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise NoAnswer(f"no stats at {address}: {said(error)}; is the server up, and is this its admin_port?") from None
 
     return ask
+
+
+def said(error: Exception) -> object:
+    """What is wrong, without the bytes of whoever answered."""
+    if isinstance(error, http.client.HTTPException) and not isinstance(error, (http.client.InvalidURL, OSError)):
+        return "what answers speaks no HTTP"
+    why = error.reason if isinstance(error, urllib.error.URLError) else error
+    return why.strerror if isinstance(why, OSError) and why.strerror else why
+
+
+def stats_of(answer: object) -> Stats:
+    """Raises ValueError where somebody else has answered."""
+    if not isinstance(answer, dict) or not answer.keys() >= NEEDED:
+        raise ValueError("what answers is no unlimitedws server")
+    return answer
 
 
 def looks(ask: Callable[[], Stats], every_s: float) -> Iterator[RenderableType]:
