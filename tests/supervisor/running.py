@@ -48,6 +48,13 @@ def launcher(app: str = "'app:handlers'", **settings: object) -> str:
 
 CTL = [sys.executable, "-c", "import sys; from unlimitedws.cli import main; sys.exit(main())", "ctl"]
 
+
+def with_open_files(limit: int, *arguments: str) -> list[str]:
+    """Arguments for Python, with which it runs itself with these under a limit of open files."""
+    limiting = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({limit}, {limit})); "
+    return ["-c", limiting + "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])", *arguments]
+
+
 MANAGED = ("UNLIMITEDWS_", "NOTIFY_SOCKET", "WATCHDOG_", "LISTEN_", "FDSTORE")
 """Beginnings of variables that a server in a test shall not have of the tests themselves."""
 

@@ -64,6 +64,7 @@ def test_the_limit_is_raised_to_the_hard_one() -> None:
 
 def test_a_limit_too_low_for_any_server_says_what_is_needed_and_where_to_raise_it() -> None:
     check_limit(33, 1, 1)
+    check_limit(resource.RLIM_INFINITY, 1, 1)
     with pytest.raises(TooFewFiles, match=r"1 worker and their supervisor need 33 open files each, and the limit is 32: raise .*ulimit -n"):
         check_limit(32, 1, 1)
     with pytest.raises(TooFewFiles, match=r"100 workers and .* need 424 open files each, and the limit is 256: .*fewer --workers") as low:

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from tests.certificates import Authority
 from tests.supervisor.conftest import Run
 from tests.supervisor.counting import COUNTING, counted
 from tests.supervisor.manager import managing
-from tests.supervisor.running import CONTROL, CTL, ECHO, Running, descriptors, is_alive, launcher, listening_inodes, until
+from tests.supervisor.running import CONTROL, CTL, ECHO, Running, descriptors, is_alive, launcher, listening_inodes, until, with_open_files
 from tests.supervisor.test_fleet import Talk
 from unlimitedws.supervisor.scaling import evenly
 
@@ -350,7 +349,7 @@ def test_two_who_ask_at_once_both_get_what_they_asked_for_one_after_the_other(ru
 
 def test_more_than_the_open_files_allow_are_refused_and_everything_goes_on(run: Run) -> None:
     flags = ["--workers", "1", "--port", "0", "--admin-port", "0", "--control-socket", CONTROL]
-    server = run(python="prlimit", arguments=["--nofile=40:40", sys.executable, "-m", "unlimitedws", "app:handlers", *flags]).ready()
+    server = run(arguments=with_open_files(40, "-m", "unlimitedws", "app:handlers", *flags)).ready()
     client = server.connect()
     scaling = subprocess.run([*CTL, "workers", "20", "--control-socket", CONTROL], cwd=server.folder, capture_output=True, text=True)
     assert scaling.returncode == 1

@@ -15,7 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from tests.supervisor.conftest import Run
-from tests.supervisor.running import CTL, ECHO, ROOT, Running, marked, read_bytes, until, until_gone
+from tests.supervisor.running import CTL, ECHO, ROOT, Running, marked, read_bytes, until, until_gone, with_open_files
 from unlimitedws import ConfigError, Supervisor, UnlimitedwsError
 
 SLOW_CLIENT_APP = """
@@ -52,7 +52,7 @@ def test_a_signal_closes_clients_with_1001_and_ends_with_0(run: Run, number: sig
 
 
 def test_too_few_open_files_are_one_line_that_says_what_to_do(run: Run) -> None:
-    server = run(python="prlimit", arguments=["--nofile=20:20", sys.executable, "-m", "unlimitedws", "app:handlers", "--workers", "1"])
+    server = run(arguments=with_open_files(20, "-m", "unlimitedws", "app:handlers", "--workers", "1"))
     assert server.ends() == 1
     assert server.log.count("\n") == 1
     assert server.log.startswith("unlimitedws: 1 worker and their supervisor need 33 open files each, and the limit is 20: raise")

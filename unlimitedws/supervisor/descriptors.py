@@ -55,7 +55,7 @@ def check_limit(limit: int, workers: int, places: int) -> None:
     """Raises TooFewFiles where a server cannot even start with so many open files. places: of TCP that it listens on."""
     supervisor = cost.SUPERVISOR_DESCRIPTORS + workers * (cost.SLOT_DESCRIPTORS + places)
     needed = max(supervisor, cost.WORKER_DESCRIPTORS + 1)
-    if limit < needed:
+    if limit != resource.RLIM_INFINITY and limit < needed:
         raise TooFewFiles(limit, needed, workers)
 
 
