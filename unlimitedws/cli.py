@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import sys
 from collections.abc import Sequence
 
@@ -37,9 +36,7 @@ def main(arguments: Sequence[str] | None = None, *, serves: bool = False) -> int
         return complain(error)
     except UnlimitedwsError as error:
         return complain(error)
-    except MemoryError:
-        return complain(OutOfResources(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))))
-    except OSError as error:
+    except (OSError, MemoryError) as error:
         if (exhausted := OutOfResources.of(error)) is None:
             raise  # a defect: its traceback says where
         return complain(exhausted)

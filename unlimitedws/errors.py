@@ -31,6 +31,7 @@ writes its own sentence, which says what to do next where that is known.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Iterable
 from typing import ClassVar
@@ -185,6 +186,8 @@ class OutOfResources(UnlimitedwsError):
     @classmethod
     def of(cls, error: BaseException) -> OutOfResources | None:
         """What an error says of resources, if anything."""
+        if isinstance(error, MemoryError):
+            error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         return cls(error) if isinstance(error, OSError) and error.errno in cls.NEXT else None
 
 

@@ -202,6 +202,30 @@ def test_a_sigterm_before_the_loop_runs_is_not_lost() -> None:
         channel.close()
 
 
+@pytest.mark.parametrize(
+    ("step", "error", "told"),
+    [
+        ("Worker.start", "OSError(24, 'Too many open files')", r"Too many open files \(raise the limit of open files: ulimit -n, "),
+        ("Worker.start", "MemoryError()", r"Cannot allocate memory \(free some memory, or raise the limit: ulimit -v, "),
+        ("process.new_loop", "OSError(24, 'Too many open files')", r"Too many open files \(raise the limit of open files: ulimit -n, "),
+    ],
+)
+def test_a_worker_that_lacks_something_at_the_first_start_ends_it_with_one_line(run: Run, step: str, error: str, told: str) -> None:
+    lacking = f"""
+from unlimitedws.supervisor import process
+from unlimitedws.worker import Worker
+
+def lack(*_, **__):
+    raise {error}
+
+{step} = lack
+"""
+    server = run(source=ECHO + lacking)
+    assert server.ends() == 1
+    assert re.fullmatch(rf"unlimitedws: {told}.*", server.log.splitlines()[-1])
+    assert "Traceback" not in server.log
+
+
 def test_a_signal_handler_that_the_import_of_an_app_sets_takes_no_sigterm_from_a_worker(run: Run) -> None:
     source = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: print('mine', flush=True))\n" + ECHO
     server = run(source=source, workers=1).ready()

@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, NoReturn
 from unlimitedws import engine
 from unlimitedws.config import Config
 from unlimitedws.engine.counters import INDEX
-from unlimitedws.errors import UnlimitedwsError
+from unlimitedws.errors import OutOfResources, UnlimitedwsError
 from unlimitedws.listener import Listening
 from unlimitedws.supervisor import asking, failure, forking
 from unlimitedws.supervisor.channel import Channel, Message
@@ -95,7 +95,11 @@ def main(process: WorkerProcess, make: Callable[[], Worker]) -> NoReturn:
     """Runs one worker in a process just forked.
 
     make: gives the worker; where it imports the app, its errors are reported like those of on_start."""
-    code = new_loop().run_until_complete(process.main(make))
+    try:
+        loop = new_loop()
+    except OSError as error:
+        forking.end(process.failed(error))
+    code = loop.run_until_complete(process.main(make))
     logging.shutdown()  # handlers that buffer; forking.end runs no atexit functions
     forking.end(code)
 
@@ -125,12 +129,18 @@ class WorkerProcess:
         self.fill_row()
         try:
             return await self.serve(make)
-        except UnlimitedwsError as error:
-            self.channel.send({"failed": failure.pack(error)})
-            return error.exit_code
-        except Exception:
-            log.exception("worker %d of slot %d failed", os.getpid(), self.order.slot)
+        except Exception as error:
+            return self.failed(error)
+
+    def failed(self, error: Exception) -> int:
+        """Tells the supervisor, or for a defect the log; the exit code."""
+        is_starting = self.row[INDEX["state"]] == STARTING
+        told = error if isinstance(error, UnlimitedwsError) else OutOfResources.of(error) if is_starting else None
+        if told is None:
+            log.error("worker %d of slot %d failed", os.getpid(), self.order.slot, exc_info=error)
             return forking.CRASHED
+        self.channel.send({"failed": failure.pack(told)})
+        return told.exit_code
 
     async def serve(self, make: Callable[[], Worker]) -> int:
         worker = self.worker = make()
