@@ -6,6 +6,7 @@ import json
 import signal
 import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from tests.bench_tool.test_modes import SCOUT, broadcasting, echoing, gone
 from tests.bench_tool.test_swarm import swarm, turn_until
-from tests.bench_tool.tool import LIMIT_S, bench, comes, load, raw_server, started
+from tests.bench_tool.tool import LIMIT_S, bench, comes, frame, frames, load, raw_server, started, upgraded
 from tests.certificates import Authority
 from tests.serving import Served, served
 from unlimitedws.bench.secure import ClientTls
@@ -126,6 +127,32 @@ def test_a_mistake_with_tls_is_one_line(arguments: list[str], words: str) -> Non
     done = bench(*arguments)
     assert (done.err.count("\n"), done.out) == (1, "")
     assert words in done.err
+
+
+@pytest.mark.parametrize(("closes", "counted"), [(True, {"closed": 1, "eof": 0, "lost": 0}), (False, {"closed": 0, "eof": 1, "lost": 1})])
+def test_the_end_of_tls_is_answered_and_is_the_end_of_the_connection(authority: Authority, closes: bool, counted: dict[str, int]) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("localhost"))
+    parted = threading.Event()
+
+    def waiting_for_their_end(plain: socket.socket) -> None:
+        with context.wrap_socket(plain, server_side=True) as peer:
+            upgraded(peer)
+            if closes:
+                opcode, _, payload = next(frames(peer))
+                peer.sendall(frame(opcode, payload))
+            peer.unwrap()  # says close_notify, and waits for the client's
+            parted.set()
+
+    client = authority.client_context()
+    with raw_server(waiting_for_their_end) as url, swarm(url, make_tls=lambda: ClientTls(client, "localhost")) as (made, row):
+        made.dial(0, 1, 1)
+        turn_until(made, lambda: row.counters["opened"])
+        if closes:
+            made.leave()
+        turn_until(made, lambda: parted.is_set() and not row.counters["up"] + row.counters["closing"])
+    assert {name: row.counters[name] for name in counted} == counted
+    assert row.counters["tls_errors"] == row.counters["timeouts"] == 0
 
 
 def test_words_that_are_no_tls_are_counted_and_end_the_connection() -> None:

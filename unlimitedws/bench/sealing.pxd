@@ -13,5 +13,6 @@ cdef class Sealing(Peers):
     cdef bint take(self, Peer* peer, uint8_t* at, size_t n) noexcept nogil
     cdef bint begin_tls(self, Peer* peer) noexcept nogil
     cdef bint open_tls(self, Peer* peer, uint8_t* at, size_t n) noexcept nogil
+    cdef bint part(self, Peer* peer, object tls) noexcept
     cdef bint say(self, Peer* peer, bytes sealed) noexcept
     cdef void forget_tls(self, Peer* peer) noexcept nogil

@@ -6,6 +6,11 @@ The only place of the loop where Python runs, and only for wss://. A message the
 from libc.stdint cimport uint8_t
 
 from unlimitedws.bench.peers cimport Peer
+from unlimitedws.engine.kernel cimport shutdown
+
+
+cdef extern from "sys/socket.h" nogil:
+    enum: SHUT_RD
 
 
 cdef class Sealing(Peers):
@@ -54,7 +59,18 @@ cdef class Sealing(Peers):
                 return False
             if not self.say(peer, tls.take()) or (tls.is_up and not was_up and not self.greet(peer)):
                 return False
-            return not plain or self.take(peer, <uint8_t*><bytes>plain, len(<bytes>plain))
+            if plain and not self.take(peer, <uint8_t*><bytes>plain, len(<bytes>plain)):
+                return False
+            return not tls.has_ended or self.part(peer, tls)
+
+    cdef bint part(self, Peer* peer, object tls) noexcept:
+        """Their close_notify ends the stream (RFC 8446, section 6.1): some servers wait for ours before they end the connection.
+
+        False: it is gone. Else the socket gives its end next, as where the server ended it first."""
+        if not self.say(peer, tls.part()):
+            return False
+        shutdown(peer.fd, SHUT_RD)
+        return True
 
     cdef bint say(self, Peer* peer, bytes sealed) noexcept:
         """Sends what is sealed already. False: the connection is gone."""
