@@ -1,4 +1,4 @@
-"""The progress line: on a terminal only, and over itself."""
+"""The progress line: over itself on a terminal, one below the other elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ class Terminal(io.StringIO):
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "EVERY_S", 0.0)
+    for name in ("EVERY_S", "LINE_EVERY_S"):
+        monkeypatch.setattr(progress, name, 0.0)
 
 
 def test_a_terminal_sees_what_happens_and_then_nothing() -> None:
@@ -32,9 +33,26 @@ def test_a_terminal_sees_what_happens_and_then_nothing() -> None:
     assert to.getvalue().endswith(" \r")
 
 
-@pytest.mark.parametrize(("quiet", "to"), [(True, Terminal()), (False, io.StringIO())])
-def test_who_wants_none_or_is_no_terminal_sees_none(quiet: bool, to: io.StringIO) -> None:
-    line = Progress(quiet=quiet, to=to)
+def test_a_line_is_cut_where_the_terminal_would_wrap_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    to = Terminal()
+    Progress(quiet=False, to=to).show("measuring", Counter(up=1500, answered=10, due=13, lost=2))
+    assert len(to.getvalue()) == len("\r") + 19
+
+
+def test_where_there_is_no_terminal_each_line_stays() -> None:
+    to = io.StringIO()
+    line = Progress(quiet=False, to=to)
+    for up in (1, 2):
+        line.show("measuring", Counter(up=up))
+    line.clear()
+    assert [said.split("measuring")[1].strip() for said in to.getvalue().split("\n")[:-1]] == ["1 up", "2 up"]
+    assert "\r" not in to.getvalue()
+
+
+@pytest.mark.parametrize("to", [Terminal(), io.StringIO()])
+def test_who_wants_none_sees_none(to: io.StringIO) -> None:
+    line = Progress(quiet=True, to=to)
     line.show("measuring", Counter(up=1))
     line.clear()
     assert to.getvalue() == ""

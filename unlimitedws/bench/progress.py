@@ -1,13 +1,15 @@
-"""The progress line: what happens now, rewritten in place on a terminal and silent elsewhere."""
+"""The progress line: what happens now, rewritten in place on a terminal; elsewhere, as in a log, a line now and then."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import Counter
 from typing import TextIO
 
 EVERY_S = 0.25
+LINE_EVERY_S = 10.0  # where each line stays
 
 
 class Progress:
@@ -15,15 +17,16 @@ class Progress:
 
     def __init__(self, *, quiet: bool, to: TextIO | None = None) -> None:
         self.to = to or sys.stderr
-        self.is_shown = not quiet and self.to is not None and self.to.isatty()  # None: closed before we began (2>&-)
+        self.quiet = quiet or self.to is None  # None: closed before we began (2>&-)
+        self.is_live = not self.quiet and self.to.isatty()
         self.began = self.last = time.monotonic()
         self.before: Counter[str] = Counter()
         self.width = 0
 
     def show(self, doing: str, now: Counter[str]) -> None:
-        """At most every EVERY_S; the rates are since the last time."""
+        """At most every EVERY_S, or LINE_EVERY_S; the rates are since the last time."""
         at = time.monotonic()
-        if not self.is_shown or at - self.last < EVERY_S:
+        if self.quiet or at - self.last < (EVERY_S if self.is_live else LINE_EVERY_S):
             return
         line = f"{at - self.began:6.1f} s  {doing:10}  {self.figures(now, at - self.last)}"
         self.write(line)
@@ -44,13 +47,15 @@ class Progress:
         return "  ".join(parts + [f"{number:,} {name}" for name, number in bad.items() if number])
 
     def write(self, line: str) -> None:
-        self.to.write("\r" + line.ljust(self.width))
+        if self.is_live:
+            line = line[: shutil.get_terminal_size().columns - 1]  # one that is wrapped could not be rewritten
+        self.to.write("\r" + line.ljust(self.width) if self.is_live else line + "\n")
         self.to.flush()
         self.width = len(line)
 
     def clear(self) -> None:
         """Makes room for what is printed next."""
-        if self.is_shown and self.width:
+        if self.is_live and self.width:
             self.to.write("\r" + " " * self.width + "\r")
             self.to.flush()
             self.width = 0
