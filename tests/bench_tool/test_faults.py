@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ from tests.bench_tool.tool import (
 from tests.bench_tool.tool import echo as echo_of_library
 from tests.peer import BINARY, CLOSE, PING, TEXT
 from tests.serving import eventually, served
+from unlimitedws.bench.command import check_folder
+from unlimitedws.errors import BenchError
 from unlimitedws.handlers import Handlers
 
 
@@ -57,6 +60,11 @@ def test_a_mistake_is_one_line(arguments: list[str], words: str) -> None:
     assert done.err.count("\n") == 1
     assert words in done.err
     assert done.out == ""
+
+
+def test_a_folder_is_no_file_to_write() -> None:
+    with pytest.raises(BenchError, match=r"^cannot write /: it is a folder"):
+        check_folder("/")
 
 
 @pytest.mark.parametrize(
@@ -143,14 +151,55 @@ def mortal_server() -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_a_server_that_dies_in_the_middle_is_told_with_what_it_did_to_whom(tmp_path: Path) -> None:
     file = tmp_path / "report.json"
     arguments = ["--connections", "10", "--rate", "200", "--measure-s", "10000", "--json", str(file)]
-    with mortal_server() as (server, url), started(url, *arguments) as process:
+    with mortal_server() as (server, url), started(url, *arguments, "--pid", str(server.pid)) as process:
         comes(process, lambda: established(url) == 10, "they did not connect")
         server.kill()
         out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1, err
-    assert "STOPPED EARLY: every connection was lost" in out
+    assert "STOPPED EARLY: every connection was lost; the server's process has ended" in out
     assert "10 lost" in out
-    assert json.loads(file.read_text())["connections"]["lost"] == 10
+    report = json.loads(file.read_text())
+    assert report["connections"]["lost"] == 10
+    assert (report["server"]["memory"]["end"], report["load"]["limit"]) == (None, None)
+
+
+def test_a_server_that_dies_before_it_is_besieged_is_told_as_well(tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    arguments = ["--mode", "half-open", "--connections", "10", "--healthy", "3", "--warm-s", "10000", "--json", str(file)]
+    with mortal_server() as (server, url), started(url, *arguments) as process:
+        comes(process, lambda: established(url) == 3, "they did not connect")
+        server.kill()
+        out, err = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, err) == (1, "")
+    assert "STOPPED EARLY: every connection was lost" in out
+    assert json.loads(file.read_text())["connections"]["lost"] == 3
+
+
+def test_a_storm_goes_on_whatever_the_server_does_to_one_of_it() -> None:
+    def cut(peer: socket.socket) -> None:
+        upgraded(peer)
+
+    with raw_server(cut) as url:
+        done = bench(url, *SHORT, "--mode", "connect", "--connections", "1", "--rate", "20")
+    assert (done.code, done.report["stopped_early"]) == (1, None)  # though nobody was there between two of them
+
+
+def test_a_connection_that_was_lost_does_not_shorten_the_time_after_all_have_left() -> None:
+    first = threading.Event()
+
+    def cut_one(peer: socket.socket) -> None:
+        upgraded(peer)
+        for opcode, _, payload in frames(peer):
+            if opcode == TEXT and not first.is_set():
+                first.set()
+                return
+            peer.sendall(frame(opcode, payload))
+            if opcode == CLOSE:
+                return
+
+    with raw_server(cut_one) as url:
+        done = bench(url, *SHORT, "--mode", "idle", "--connections", "3", "--sample", "3", "--after-s", "0.2")
+    assert (done.report["errors"]["lost"], done.report["stopped_early"]) == (1, None)
 
 
 def established(url: str) -> int:
@@ -291,6 +340,9 @@ def test_a_file_that_cannot_be_written_does_not_cost_the_table() -> None:
     assert "messages" in done.stdout
 
 
+STALL_S, LATE_US, RATE = 1.0, 250_000, 200
+
+
 # ---- interrupted
 
 
@@ -315,10 +367,29 @@ def test_load_processes_end_with_their_parent() -> None:
         eventually(lambda: established(url) == 0, "they are still there")
 
 
+def test_an_interruption_in_the_middle_of_a_stall_shows_how_long_it_was(tmp_path: Path) -> None:
+    file, is_silent, goes_on = tmp_path / "report.json", threading.Event(), threading.Event()
+
+    def stalling(number: int, opcode: int, payload: bytes) -> bytes:
+        if number == 20 and opcode == TEXT:
+            is_silent.set()
+            goes_on.wait(LIMIT_S)
+        return frame(opcode, payload)
+
+    arguments = ["--connections", "1", "--rate", "100", "--warm-s", "0", "--measure-s", "1000", "--json", str(file)]
+    with raw_server(answering(stalling)) as url, started(url, *arguments) as process:
+        comes(process, is_silent.is_set, "it sent nothing")
+        time.sleep(STALL_S)  # what is measured, and no synchronisation
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=LIMIT_S)
+        goes_on.set()
+    report = json.loads(file.read_text())
+    assert report["errors"].keys() == {"unanswered"}
+    assert report["latency_us"]["latency"]["longest"] >= STALL_S * 1e6
+    assert report["latency_us"]["latency"]["number"] == report["counters"]["due"]
+
+
 # ---- the open loop
-
-
-STALL_S, LATE_US, RATE = 1.0, 250_000, 200
 
 
 def test_a_stall_of_the_server_shows_in_an_open_loop_for_every_message_that_was_due_meanwhile() -> None:

@@ -21,10 +21,13 @@ def test_a_tree_is_a_process_and_all_below_it() -> None:
         assert process.stdout is not None
         process.stdout.readline()
         assert len(tree(process.pid)) == 2
-        memory = Server(process.pid).memory()
+        server = Server(process.pid)
+        memory = server.memory()
+        assert memory is not None
         assert memory.processes == 2
         assert 0 < memory.pss <= memory.rss
         process.communicate(b"\n")
+        assert (server.is_there(), server.memory()) == (False, None)
 
 
 def test_cpu_time_grows_and_is_shared_out_over_the_time_in_between() -> None:

@@ -21,6 +21,13 @@ def report(**given: Any) -> dict[str, Any]:
 def test_a_closed_loop_is_called_one() -> None:
     assert "CLOSED LOOP" in table(report(loop="closed"))
     assert "CLOSED" not in table(report())
+    assert "all are due back at the loss" in table(report(mode="reconnect"))
+
+
+def test_memory_that_may_be_of_another_process_is_said_to_be() -> None:
+    server = {"pid": 5, "memory": {"empty": None}, "cores": None, "rest_us_per_connection_s": None}
+    assert "WHOSE MEMORY AND CPU? process 5 does not" in table(report(server={**server, "doubt": "process 5 does not"}))
+    assert "WHOSE" not in table(report(server={**server, "doubt": None}))
 
 
 def test_errors_come_with_their_causes() -> None:

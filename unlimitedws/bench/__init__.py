@@ -6,6 +6,7 @@
     process, crew             a load process, all of them
     modes, run                what is done, in order
     server, kernel            memory and CPU, read meanwhile
+    listeners                 whether that is the server's
     report, fields, latency   the outcome, as JSON
     limit                     who was at his limit
     table, comparison, plot   ... for people

@@ -41,7 +41,7 @@ def run(given: argparse.Namespace) -> int:
 
 def measure(options: Options, urls: list[str]) -> Report:
     """One run against the servers of these URLs, all of which get the same requests. Raises BenchError."""
-    from unlimitedws.bench import latency, plan, plot, report, secure, target
+    from unlimitedws.bench import latency, listeners, plan, plot, report, secure, target
     from unlimitedws.bench.crew import Crew
     from unlimitedws.bench.modes import MODES
     from unlimitedws.bench.progress import Progress
@@ -63,6 +63,9 @@ def measure(options: Options, urls: list[str]) -> Report:
     server = Server(options.pid) if options.pid else None
     for each in targets:
         scout(each, target.words(each, options.header, options.subprotocol), options.timeout_s, context)
+    if server and (doubt := listeners.doubt(server.pid, targets)):
+        server.doubt = doubt
+        print(f"unlimitedws: {doubt}", file=sys.stderr, flush=True)
     if planned.cpus:
         os.sched_setaffinity(0, planned.cpus)  # the load processes inherit it
     with Crew(options, planned, targets, words, context) as crew:
@@ -95,6 +98,8 @@ def keep(report: Report, options: Options) -> None:
 def check_folder(file: str) -> None:
     """Raises BenchError where a file cannot be written: before a run that takes long, not after it."""
     folder = Path(file).absolute().parent
+    if Path(file).is_dir():
+        raise BenchError(f"cannot write {file}: it is a folder; name a file in it")
     if not folder.is_dir():
         raise BenchError(f"cannot write {file}: there is no folder {folder}")
     if not os.access(folder, os.W_OK):

@@ -21,7 +21,7 @@ FIELDS = {
     "answers before slow or half-open ones came. `kept`: how long the server held those. `late`, of an open loop: from when a message was "
     "due to its sending, where it was the load that was late",
     "connect_us": "a histogram: from when a connection was due to the end of its handshake",
-    "server": "with --pid: `memory` (PSS, RSS, processes, connections: `empty`, `full`, `end`, `after`), "
+    "server": "with --pid: `pid`; `doubt`: why that process may be another than the server; `memory` (PSS, RSS, processes, connections: `empty`, `full`, `end`, `after`), "
     "`pss_per_connection_bytes`; `cores`, `busiest_core` (of one process), `cpu_us_per_message` while it was "
     "measured; `rest_us_per_connection_s`",
     "kernel": "`bytes_per_connection`: growth from empty to full, as `slab` (the whole machine's), `caches` (sockets, files and "
@@ -29,7 +29,7 @@ FIELDS = {
     "buffers); `both_ends`: whether all but `cgroup` hold both ends of a connection",
     "load": "`processes`, `sources`, `cores`, `busiest_core`, `machine_cores` (all programs), `seconds` measured, "
     "`waited_cores` (that one of them waited for while others used them); `limit`: what was at its limit, `server`, `load`, `machine`, "
-    "`rate` (neither) or `unknown`",
+    "`rate` (neither) or `unknown`; null where it stopped early",
     "errors": "what makes a run not ok, by kind",
     "faults": "what servers and system calls did to connections, in words",
     "closes": "close code of the server to number of connections",

@@ -38,7 +38,7 @@ def idle(run: Run) -> None:
     run.crew.order("leave", abrupt=options.abrupt)
     run.wait("leaving", nobody, options.timeout_s + SETTLE_S)
     run.seconds["leaving"] = time.monotonic() - began
-    run.pause("afterwards", options.after_s)
+    run.outstay("afterwards", options.after_s)
     run.read("after")
 
 
@@ -96,6 +96,8 @@ def besieged(run: Run) -> None:
     run.load(options.healthy_rate, options.warm_s, min(options.measure_s, QUIET_S), name="quiet")
     run.latencies["quiet"] = run.crew.latency("latency")
     run.crew.forget("latency")
+    if run.stopped_early:  # nobody is left whom they could disturb
+        return
     run.ramp("special")
     run.load(options.healthy_rate, 0.0, options.measure_s)
     run.read("full")

@@ -122,7 +122,7 @@ class Options:
 
     json: str = option("", "results", "write everything that was measured to this file", zero="nowhere", metavar="FILE")
     plot: str = option("", "results", "draw the latencies into this file, PNG or SVG", zero="nowhere", metavar="FILE")
-    quiet: bool = option(False, "results", "no progress line")
+    quiet: bool = option(False, "results", "no progress lines")
 
     def __post_init__(self) -> None:
         for name in about():
@@ -136,8 +136,8 @@ class Options:
 
     @property
     def is_open_loop(self) -> bool:
-        """Whether latencies are free of coordinated omission."""
-        return self.mode in ("idle", "slow", "half-open") or (self.rate > 0 and self.mode != "reconnect")
+        """Whether latencies are free of coordinated omission. In reconnect all are due at the loss, and latencies count from it."""
+        return self.rate > 0 or self.mode in ("idle", "slow", "half-open", "reconnect")
 
 
 def about() -> dict[str, About]:

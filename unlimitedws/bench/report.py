@@ -120,7 +120,13 @@ def server(run: Run) -> dict[str, Any] | None:
     per_connection = None
     if empty and full and empty.memory and full.memory and full.connections:
         per_connection = round((full.memory.pss - empty.memory.pss) / full.connections, 1)
-    return {"pid": run.server.pid, "memory": measured, "pss_per_connection_bytes": per_connection, **server_cpu(run)}
+    return {
+        "pid": run.server.pid,
+        "doubt": run.server.doubt or None,
+        "memory": measured,
+        "pss_per_connection_bytes": per_connection,
+        **server_cpu(run),
+    }
 
 
 def reading_json(reading: Reading) -> dict[str, Any] | None:
@@ -160,7 +166,7 @@ def load(run: Run) -> dict[str, Any]:
         "machine_cores": round(window.machine_cores, 3) if window else None,
         "seconds": round(window.seconds, 3) if window else None,
         "waited_cores": round(max(window.load_waits.values(), default=0.0), 3) if window else None,
-        "limit": limit(window, len(run.crew.plan.cpus), is_punctual=is_punctual(run)) if window else None,
+        "limit": limit(window, len(run.crew.plan.cpus), is_punctual=is_punctual(run)) if window and not run.stopped_early else None,
     }
 
 

@@ -76,14 +76,17 @@ class Run:
         try:
             with contextlib.suppress(Interrupted):
                 mode(self)
+            self.stop()
         finally:
             signal.signal(signal.SIGINT, before)
             self.progress.clear()
-        self.stop()
 
     def stop(self) -> None:
         """Ends the load, takes what it has counted, and leaves."""
         self.crew.order("rest")
+        if self.is_interrupted:  # answers may be under way; those that stay away have taken until now, at least
+            self.outlast(lambda: self.crew.are_obeyed() and answered(self.crew.counters()))
+            self.crew.order("give_up")
         self.outlast(self.crew.are_obeyed)
         self.counters = self.crew.counters()
         self.latencies["latency"] = self.crew.latency("latency")
@@ -94,9 +97,9 @@ class Run:
         self.outlast(lambda: nobody(self.crew.counters()))
 
     def outlast(self, done: Callable[[], bool]) -> None:
-        """Waits, but not for ever, for what should come at once."""
-        deadline = time.monotonic() + self.options.timeout_s + SETTLE_S
-        while not done() and time.monotonic() < deadline:
+        """Waits, but not for ever, for what should come at once; after SIGINT hardly at all."""
+        began = time.monotonic()
+        while not done() and time.monotonic() < began + SETTLE_S + (0.0 if self.is_interrupted else self.options.timeout_s):
             time.sleep(LOOK_S)
 
     def interrupt(self, *_: object) -> None:
@@ -123,13 +126,19 @@ class Run:
         """Lets it go on until then; less when nobody is there any more."""
         left_s = max(0.0, (at_ns - time.monotonic_ns()) / 1e9)
         if self.wait(doing, self.all_gone, left_s):
-            self.stopped_early = "every connection was lost"
+            has_died = self.server is not None and not self.server.is_there()
+            self.stopped_early = "every connection was lost" + ("; the server's process has ended" if has_died else "")
 
     def all_gone(self, now: Counter[str]) -> bool:
-        return now["up"] + now["held"] + now["opening"] + now["closing"] == 0 and now["lost"] + now["cut"] > 0
+        # In a storm there may be nobody between two connections of it, and whom the server refuses tries again.
+        return self.options.mode != "connect" and nobody(now) and now["lost"] + now["cut"] > 0
 
     def pause(self, doing: str, seconds: float) -> None:
         self.sleep_until(doing, time.monotonic_ns() + int(seconds * 1e9))
+
+    def outstay(self, doing: str, seconds: float) -> None:
+        """Lets that time pass, whoever is still there: after all have left that is nobody, and no early end."""
+        self.wait(doing, never, seconds)
 
     # ---- reading
 
@@ -234,6 +243,10 @@ class Run:
 
 def answered(now: Counter[str]) -> bool:
     return now["due"] <= now["answered"] + wrong(now) + now["unanswered"]
+
+
+def never(_: Counter[str]) -> bool:
+    return False
 
 
 def nobody(now: Counter[str]) -> bool:

@@ -54,15 +54,21 @@ class Server:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        self.doubt = ""  #: why it may be another than the server that is loaded
         if not (PROC / str(pid)).exists():
             raise BenchError(f"--pid {pid}: there is no such process here")
-        if not table(PROC / str(pid) / "smaps_rollup"):
+        if not self.is_there():
             raise BenchError(f"--pid {pid}: its memory may not be read; run bench as the user of the server, or as root")
 
-    def memory(self) -> Memory:
+    def is_there(self) -> bool:
+        """Whether its root process has not ended."""
+        return bool(table(PROC / str(self.pid) / "smaps_rollup"))  # a zombie's is empty
+
+    def memory(self) -> Memory | None:
+        """What it uses now; None when it has ended."""
         sizes = [table(PROC / str(pid) / "smaps_rollup") for pid in tree(self.pid)]
         there = [size for size in sizes if size]
-        return Memory(sum(size["Pss:"] for size in there), sum(size["Rss:"] for size in there), len(there))
+        return Memory(sum(size["Pss:"] for size in there), sum(size["Rss:"] for size in there), len(there)) if there else None
 
     def usage(self) -> Usage:
         return usage(tree(self.pid))

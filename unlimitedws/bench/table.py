@@ -29,12 +29,14 @@ LOOPS = {
     "open": "open loop: sent when due, latency from then",
     "closed": "CLOSED LOOP: a slow server is asked less, its stalls hardly show in these latencies; --rate opens it",
 }
+MODE_LOOPS = {"reconnect": "open loop: all are due back at the loss, latency from then"}
 TITLES = {"latency": "answer", "quiet": "answer, before", "kept": "held by the server", "late": "sent late"}
 MODE_TITLES = {"connect": "connected", "reconnect": "back again", "broadcast": "delivery"}
 
 
 def headline(report: Report) -> str:
-    return f"{report['mode']} {' '.join(report['urls'])}  ({LOOPS[report['loop']]})" + ("  INTERRUPTED" if report["interrupted"] else "")
+    loop = MODE_LOOPS.get(report["mode"], LOOPS[report["loop"]])
+    return f"{report['mode']} {' '.join(report['urls'])}  ({loop})" + ("  INTERRUPTED" if report["interrupted"] else "")
 
 
 def rows(report: Report) -> dict[str, str]:
@@ -109,6 +111,8 @@ def latency_rows(report: Report) -> list[str]:
 
 def verdict(report: Report) -> list[str]:
     lines = []
+    if report["server"] and (doubt := report["server"]["doubt"]):
+        lines.append(f"WHOSE MEMORY AND CPU? {doubt}")
     if report["stopped_early"]:
         lines.append(f"STOPPED EARLY: {report['stopped_early']}")
     if report["errors"]:
