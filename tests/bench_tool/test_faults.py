@@ -34,6 +34,7 @@ from tests.bench_tool.tool import echo as echo_of_library
 from tests.peer import BINARY, CLOSE, PING, TEXT
 from tests.serving import eventually, served
 from unlimitedws.bench.command import check_folder
+from unlimitedws.bench.server import tree
 from unlimitedws.errors import BenchError
 from unlimitedws.handlers import Handlers
 
@@ -387,6 +388,23 @@ def test_an_interruption_in_the_middle_of_a_stall_shows_how_long_it_was(tmp_path
     assert report["errors"].keys() == {"unanswered"}
     assert report["latency_us"]["latency"]["longest"] >= STALL_S * 1e6
     assert report["latency_us"]["latency"]["number"] == report["counters"]["due"]
+
+
+def test_a_load_process_holds_nothing_of_the_others() -> None:
+    with websockets_server(echo_of_library) as url, started(url, "--connections", "3", "--processes", "3", "--measure-s", "100") as process:
+        comes(process, lambda: established(url) == 3, "they did not connect")
+        held = [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in tree(process.pid)[1:]]
+    assert len(held) == 3
+    assert len(set(held)) == 1, held
+
+
+def test_processes_that_cannot_be_started_are_one_line_that_says_what_to_do() -> None:
+    with websockets_server(echo_of_library) as url:
+        few = ["sh", "-c", 'ulimit -n 210; exec "$@"', "sh", *COMMAND]
+        done = subprocess.run([*few, url, "--connections", "300", "--processes", "300"], capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done
+    assert "of 300: Too many open files; fewer --processes, or a higher limit" in done.stderr
+    assert "process 1 of" not in done.stderr
 
 
 # ---- the open loop

@@ -62,6 +62,8 @@ def test_handshakes_at_a_time_grow_with_the_processes_unless_they_are_given(opti
     [
         ({"connections": 50_000, "processes": 2}, "need 3 processes"),
         ({"connections": 1_000_000, "target": ELSEWHERE}, "more URLs with other ports, or --sources"),
+        ({"connections": 1_000_000, "sources": "127.0.0.5,127.0.0.6"}, "source addresses (2) times their ports"),
+        ({"connections": 1_000_000, "sources": "2"}, "source addresses (2) times their ports"),
         ({"sources": "4", "target": ELSEWHERE}, "only a server on 127.0.0.0/8"),
         ({"sources": "::1"}, "other IP version"),
         ({"files": plan.SPARE_FILES}, "raise it"),

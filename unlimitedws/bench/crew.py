@@ -8,6 +8,7 @@ import string
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from math import gcd
 from ssl import SSLContext
 from typing import Any
@@ -17,7 +18,7 @@ from unlimitedws.bench.board import ROW_BYTES, Row
 from unlimitedws.bench.latency import Latency
 from unlimitedws.bench.options import Options
 from unlimitedws.bench.plan import Plan
-from unlimitedws.bench.process import Process, start
+from unlimitedws.bench.process import Process, allow_files, start
 from unlimitedws.bench.swarm import PATTERN_EXTRA, Swarm
 from unlimitedws.bench.target import Target, Words
 from unlimitedws.errors import BenchError
@@ -44,12 +45,17 @@ class Crew:
         self.processes: list[Process] = []
 
     def __enter__(self) -> Crew:
+        allow_files()
         try:
             for i in range(len(self.rows)):
-                self.processes.append(start(lambda control, i=i: self.swarm(i, control)))  # type: ignore[misc]
+                self.processes.append(start(partial(self.swarm, i), self.processes))
         except OSError as error:
+            started = len(self.processes)
             self.end()
-            raise BenchError(f"cannot start load process {len(self.processes) + 1} of {len(self.rows)}: {error.strerror}") from None
+            raise BenchError(
+                f"cannot start load process {started + 1} of {len(self.rows)}: {error.strerror}; fewer --processes, "
+                "or a higher limit of this machine (ulimit -Hn, ulimit -u)"
+            ) from None
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -34,7 +34,8 @@ def doubt(pid: int, targets: Sequence[Target]) -> str:
     if not held:
         return f"process {pid} (--pid) does not listen on port {ports}; `ss -ltnp` shows who does"
     if held < wanted:
-        return f"process {pid} (--pid) holds {len(held)} of {len(wanted)} sockets that listen on port {ports}: is it a worker, and not the root?"
+        part = f"{len(held)} of {len(wanted)} sockets that listen on port {ports}"
+        return f"process {pid} (--pid) holds {part}: is it a worker, and not the root?"
     return ""
 
 

@@ -83,26 +83,34 @@ def hard_limit() -> int:
 
 def choose_sources(options: Options, targets: Sequence[Target], connections: int) -> list[bytes]:
     """Raises BenchError where there are not enough ports, BadValue for addresses that are none."""
-    given = options.sources.strip()
-    ports = port_range()
+    given, ports = options.sources.strip(), port_range()
     if given and not given.isdigit():
-        return [packed_source(each.strip(), targets[0].family) for each in given.split(",")]
-    loopback = all(target.family == socket.AF_INET and target.is_loopback for target in targets)
-    wanted = int(given) if given else math.ceil(connections / (len(targets) * ports * FULLNESS))
+        found = [packed_source(each.strip(), targets[0].family) for each in given.split(",")]
+    else:
+        found = loopback_sources(given, options, targets, math.ceil(connections / (len(targets) * ports * FULLNESS)))
+    addresses = max(1, len(found))
+    if connections > (room := addresses * len(targets) * ports):
+        raise BenchError(
+            f"{connections} connections do not fit: source addresses ({addresses}) times their ports ({ports}) times ports of the server "
+            f"({len(targets)}) are {room}; give more URLs with other ports, or --sources ADDRESS,ADDRESS,..."
+        )
+    return found
+
+
+def loopback_sources(given: str, options: Options, targets: Sequence[Target], needed: int) -> list[bytes]:
+    """Addresses of 127.0.0.0/8, as many as are given or needed; none where the server is elsewhere, or one will do. Raises BenchError."""
+    wanted = int(given) if given else needed
     if options.mode in ("connect", "reconnect") and not given:
         wanted = max(wanted, 16)  # a port that was just used rests for a minute
     if wanted > MOST_SOURCES:
         raise BadValue("sources", given, "--sources", f"a number up to {MOST_SOURCES}, or addresses with commas")
-    if loopback and wanted > 1:
+    if wanted < 2:
+        return []
+    if all(target.family == socket.AF_INET and target.is_loopback for target in targets):
         return [packed_source(str(FIRST_SOURCE + i), socket.AF_INET) for i in range(wanted)]
-    if given and wanted > 1:
+    if given:
         raise BenchError(
             f"--sources {given}: only a server on 127.0.0.0/8 can be reached from any number of addresses; list this machine's own"
-        )
-    if connections > len(targets) * ports:
-        raise BenchError(
-            f"{connections} connections do not fit into {ports} ports to {len(targets)} port(s) of the server; "
-            "give more URLs with other ports, or --sources ADDRESS,ADDRESS,..."
         )
     return []
 

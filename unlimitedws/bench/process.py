@@ -10,7 +10,7 @@ import signal
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -53,13 +53,22 @@ class Process:
             return
 
 
-def start(make: Callable[[int], Swarm]) -> Process:
-    """Forks a load process. make: gives it its swarm, which tells by that descriptor that there are orders."""
+def allow_files() -> None:
+    """Raises the limit of open files of this process, and of those that it starts, as far as it may be."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def start(make: Callable[[int], Swarm], others: Iterable[Process] = ()) -> Process:
+    """Forks a load process. make: gives it its swarm, which tells by that descriptor that there are orders.
+
+    others: that run already; it holds nothing of theirs. Raises OSError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     flush()
     pid = os.fork()
     if pid == 0:
-        ours.close()
+        for each in (ours, *(other.orders for other in others)):
+            each.close()
         child(theirs, make)
     theirs.close()
     return Process(pid, ours)
@@ -70,8 +79,6 @@ def child(orders: socket.socket, make: Callable[[int], Swarm]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to all of us; the parent decides
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         gc.freeze()
-        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         follow(orders, make(orders.fileno()))
     except BaseException:
         traceback.print_exc()

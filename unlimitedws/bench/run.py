@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -22,6 +23,11 @@ from unlimitedws.errors import BenchError
 
 LOOK_S = 0.02
 SETTLE_S = 1.0
+
+REMEDIES = {
+    ("bind", errno.EADDRNOTAVAIL): " (--sources are addresses of this machine)",
+    ("connect", errno.EADDRNOTAVAIL): " (all source ports are in use: more --sources, or URLs with other ports)",
+}
 
 Condition = Callable[[Counter[str]], bool]
 
@@ -227,9 +233,9 @@ class Run:
         """What went wrong on the way to the server, in words."""
         now = self.crew.counters()
         found = [
-            f"{number:,} x {call}: {os.strerror(errno)}"
+            f"{number:,} x {call}: {os.strerror(code)}{REMEDIES.get((call, code), '')}"
             for call, numbers in self.crew.errnos().items()
-            for errno, number in numbers.items()
+            for code, number in numbers.items()
         ]
         found += [f"{number:,} x HTTP status {status}" for status, number in self.crew.statuses().items()]
         found += [f"{number:,} x Close {code}" for code, number in self.crew.closes().items()]
