@@ -116,10 +116,11 @@ def write(file: str, text: str) -> None:
 def compare(before: str, after: str, *, plot: str = "") -> int:
     from unlimitedws.bench import comparison
 
-    reports = {file: comparison.read(file) for file in (before, after)}
-    show(comparison.table(reports[before], reports[after], (before, after)))
+    reports = comparison.read(before), comparison.read(after)
+    names = comparison.names(before, after)
+    show(comparison.table(*reports, names))
     if plot:
         from unlimitedws.bench import plot as plots
 
-        plots.draw({Path(file).stem: report for file, report in reports.items()}, plot)
+        plots.draw(dict(zip(names, reports, strict=True)), plot)
     return 0

@@ -61,7 +61,7 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     if not load["limit"]:
         return []
     lines = [LIMITS[load["limit"]]]
-    if load["limit"] == "load" and any(url.startswith("wss:") for url in report["urls"]):
+    if load["limit"] == "load" and is_secure(report):
         lines.append("TLS goes through Python's ssl module here, and costs as much as it costs a server of ours")
     if load["limit"] == "server" and load["busiest_core"] >= BUSY:
         lines.append(f"the load was near its own limit as well ({load['busiest_core']:.0%} of a core): more of it may show a little more")
@@ -69,3 +69,8 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     if is_late(late, answers):
         lines.append(f"THE LOAD GENERATOR WAS LATE: 1 message in 100 by more than {late:,.0f} us, which the latencies contain; {REMEDY}")
     return lines
+
+
+def is_secure(report: Mapping[str, Any]) -> bool:
+    """Whether it was a run over TLS."""
+    return any(url.startswith("wss:") for url in report["urls"])

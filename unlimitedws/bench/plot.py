@@ -8,9 +8,14 @@ from typing import Any
 
 from unlimitedws.bench.latency import decoded
 from unlimitedws.bench.report import Report
+from unlimitedws.bench.table import title_of
 from unlimitedws.errors import BenchError
 
 FORMATS = (".png", ".svg", ".pdf")
+LINES = {"latency": "-", "quiet": "--", "late": ":"}
+"""How each latency is drawn. How long a server held half-open connections is none, and ten thousand times as long."""
+
+NONE = {"number": 0}
 TICKS_PER_HALVING = 20
 Curve = tuple[list[float], list[float]]
 
@@ -32,36 +37,51 @@ def draw(reports: dict[str, Report], file: str) -> None:
 
     figure = Figure(figsize=(9, 5.5), layout="constrained")
     axes = figure.subplots()
-    highest = 0.0
-    for name, report in reports.items():
-        for which, numbers in report["latency_us"].items():
-            if numbers["number"]:
-                xs, ys = curve(numbers["histogram_ns"])
-                axes.plot(xs, ys, label=name if which == "latency" else f"{name}, {which}")
-                highest = max(highest, xs[-1])
-    label(axes, reports, highest)
+    for number, (name, report) in enumerate(reports.items()):
+        for which, line in LINES.items():
+            if (latency := report["latency_us"].get(which, NONE))["number"]:
+                xs, ys = curve(latency["histogram_ns"])
+                marker = "o" if len(xs) == 1 else ""  # which no line shows
+                axes.plot(xs, ys, line, marker=marker, color=f"C{number}", label=f"{name}: {title_of(report, which)}")
+    label(axes, reports)
     try:
         figure.savefig(file)
     except OSError as error:
         raise BenchError(f"cannot write {file}: {error.strerror}") from None
 
 
-def label(axes: Any, reports: dict[str, Report], highest: float) -> None:
+def label(axes: Any, reports: dict[str, Report]) -> None:
+    loads = dict.fromkeys(load_of(report) for report in reports.values())
+    axes.set_title("\n".join(loads), fontsize="medium", parse_math=False)
+    if not axes.lines:
+        axes.text(0.5, 0.5, "no latency was measured", transform=axes.transAxes, ha="center")
+        axes.set_axis_off()
+        return
     loops = {report["loop"] for report in reports.values()}
     axes.set_ylabel("latency, us")
     axes.set_yscale("log")
     axes.set_xlabel("percentile" + ("" if loops == {"open"} else "; closed loop: stalls of the server hardly show"))
-    ticks = list(range(math.ceil(highest) + 1))
+    ticks = list(range(math.ceil(max(drawn.get_xdata()[-1] for drawn in axes.lines)) + 1))
     axes.set_xticks(ticks, [percentile_text(at) for at in ticks])
     axes.grid(alpha=0.3)
-    if reports and axes.get_legend_handles_labels()[0]:
-        axes.legend()
+    axes.legend()
+
+
+def load_of(report: Report) -> str:
+    """What it measured, in a line."""
+    options = report["options"]
+    rate = f", {options['rate']:g}/s" if options["rate"] else ""
+    return f"{report['mode']} {' '.join(report['urls'])}, {options['connections']:,} connections{rate}"
 
 
 def curve(histogram: str) -> Curve:
-    """x: how many nines, that is -log10(1 - quantile).  y: microseconds."""
+    """x: how many nines, that is -log10(1 - quantile).  y: microseconds. Raises BenchError."""
     xs, ys = [], []
-    for value in decoded(histogram).get_percentile_iterator(TICKS_PER_HALVING):
+    try:
+        values = decoded(histogram)
+    except ValueError as error:
+        raise BenchError(f"a report cannot be drawn: {error}") from None
+    for value in values.get_percentile_iterator(TICKS_PER_HALVING):
         rest = 1 - value.percentile_level_iterated_to / 100
         if rest > 0:
             xs.append(-math.log10(rest))

@@ -101,12 +101,16 @@ def kernel_row(kernel: Mapping[str, Any]) -> str:
 
 def latency_rows(report: Report) -> list[str]:
     found = {**report["latency_us"], "connect": report["connect_us"]}
-    titles = {**TITLES, "latency": MODE_TITLES.get(report["mode"], TITLES["latency"])}
     return [
-        f"  {titles.get(name, name):22} {numbers['number']:>11,}" + "".join(f"{numbers[key]:>11,.0f}" for key in SHOWN.values())
+        f"  {title_of(report, name):22} {numbers['number']:>11,}" + "".join(f"{numbers[key]:>11,.0f}" for key in SHOWN.values())
         for name, numbers in found.items()
         if numbers["number"]
     ]
+
+
+def title_of(report: Report, latency: str) -> str:
+    """What people call one of its latencies."""
+    return {**TITLES, "latency": MODE_TITLES.get(report["mode"], TITLES["latency"])}.get(latency, latency)
 
 
 def verdict(report: Report) -> list[str]:
