@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ def test_the_report_says_what_it_is(done: Done) -> None:
     assert report["server"] is None
     assert report.keys() == FIELDS.keys()
     assert report["latency_us"]["latency"].keys() == HISTOGRAM.keys() | {"p90", "p99", "p99_9", "p99_99"}
+
+
+def test_every_part_of_the_report_is_documented() -> None:
+    with websockets_server(echo) as url:
+        report = bench(url, *SHORT, "--connections", "2", "--mode", "idle", "--sample", "2", "--pid", str(os.getpid())).report
+    parts = [(field, report[field]) for field, value in report.items() if isinstance(value, dict) and field not in OPEN]
+    parts += [("server", report["server"]["memory"]), ("server", report["server"]["memory"]["full"])]
+    parts += [("kernel", report["kernel"]["bytes_per_connection"])]
+    assert [key for field, part in parts for key in part if f"`{key}`" not in FIELDS[field]] == []
+    assert report["connect_us"].keys() == HISTOGRAM.keys() | {"p90", "p99", "p99_9", "p99_99"}
+
+
+OPEN = ("options", "connect_us", "errors", "closes", "statuses", "errnos", "counters")
+"""Fields whose keys are options, numbers, or what has happened."""
 
 
 def test_a_run_compared_with_itself_has_not_changed(files: tuple[dict[str, Any], Path, Path]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from contextlib import suppress
 
 from unlimitedws.bench.answer import FAULTS, judged
 from unlimitedws.bench.target import Target, Words
 from unlimitedws.errors import BenchError
 
+PATIENCE_S = 2.0
+RETRY_S = 0.05
 MOST_HEAD = 16 * 1024
 ALERT = b"\x15\x03"  # as a TLS record begins that refuses what was said to it (RFC 8446, section 5.1)
 END = b"\r\n\r\n"
@@ -19,7 +22,7 @@ BYE = b"\x88\x82\0\0\0\0\x03\xe8"  # Close 1000, under a key of zeros
 def scout(target: Target, words: Words, timeout_s: float, context: ssl.SSLContext | None = None) -> None:
     """One handshake, closed again. context: for a wss:// one. Raises BenchError unless there is a WebSocket server that lets us in."""
     try:
-        with connected(target, timeout_s, context) as peer:
+        with patiently_connected(target, timeout_s, context) as peer:
             peer.sendall(words.requests[0])
             head = response(peer)
             verdict = judged(head, words.accepts[0], words.offered)
@@ -46,6 +49,18 @@ def scout(target: Target, words: Words, timeout_s: float, context: ssl.SSLContex
         other = "ws" if context else "wss"
         raise BenchError(f"{target.url}: it ended the connection without an answer; is it a {other}:// address?")
     raise BenchError(f"{target.url}: no WebSocket server: {FAULTS[verdict]}")
+
+
+def patiently_connected(target: Target, timeout_s: float, context: ssl.SSLContext | None) -> socket.socket:
+    """A connection; tried again for a moment where nobody listens yet, as on the line after `unlimitedws serve app:handlers &`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return connected(target, timeout_s, context)
+        except ConnectionRefusedError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(RETRY_S)
 
 
 def connected(target: Target, timeout_s: float, context: ssl.SSLContext | None) -> socket.socket:
