@@ -22,8 +22,8 @@ FIELDS = {
     "due to its sending, where it was the load that was late",
     "connect_us": "a histogram: from when a connection was due to the end of its handshake",
     "server": "with --pid: `pid`; `doubt`: why it may be another than the server; `memory`: `pss`, `rss`, `processes` and `connections` at "
-    "each of `empty`, `full`, `end`, `after`, null where it had ended; `pss_per_connection_bytes`; `cores`, `busiest_core` (of one process), "
-    "`cpu_us_per_message` while it was measured; `rest_us_per_connection_s`",
+    "each of `empty`, `full`, `end`, `after`, null where it had ended; `pss_per_connection_bytes`; `cores`, `busiest_core` (of one "
+    "process), `cpu_us_per_message` while it was measured; `rest_us_per_connection_s`",
     "kernel": "`bytes_per_connection`: growth from empty to full, as `slab` (the whole machine's), `caches` (sockets, files and "
     "epoll entries in use; for root), `cgroup` (the server's, where it is another than ours), `tcp_pages` (socket "
     "buffers); `both_ends`: whether all but `cgroup` hold both ends of a connection",

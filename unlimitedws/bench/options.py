@@ -60,7 +60,7 @@ class Options:
         maximum=4096,
         modes=("echo", "broadcast"),
     )
-    message_bytes: int = option(32, "load", "bytes of a message", maximum=1024 * MIB)
+    message_bytes: int = option(32, "load", "bytes of a message; of a publication at least 32, of a Ping at most 125", maximum=1024 * MIB)
     binary: bool = option(False, "load", "binary messages instead of text")
     probe: str = option(
         "echo",

@@ -6,7 +6,6 @@ from unlimitedws.bench.board import Row
 from unlimitedws.bench.secure import ClientTls
 
 MOST_PIPELINE: int
-LEAST_PUBLICATION: int  # bytes
 PATTERN_EXTRA: int  # bytes that a pattern has beyond a message
 PEER_BYTES: int  # memory for each connection, without the messages in flight
 MANNERS: dict[str, int]

@@ -71,7 +71,6 @@ cdef enum:
 cdef uint64_t CONTROL = <uint64_t>-1
 
 MOST_PIPELINE = 4096
-LEAST_PUBLICATION = STAMP
 PATTERN_EXTRA = WINDOWS
 PEER_BYTES = sizeof(Peer)
 MANNERS = {"plain": PLAIN, "slow": SLOW, "tcp": TCP, "request": REQUEST, "silent": SILENT}
