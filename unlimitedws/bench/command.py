@@ -41,7 +41,7 @@ def run(given: argparse.Namespace) -> int:
 
 def measure(options: Options, urls: list[str]) -> Report:
     """One run against the servers of these URLs, all of which get the same requests. Raises BenchError."""
-    from unlimitedws.bench import latency, listeners, plan, plot, report, secure, target
+    from unlimitedws.bench import latency, listeners, plan, report, secure, target
     from unlimitedws.bench.crew import Crew
     from unlimitedws.bench.modes import MODES
     from unlimitedws.bench.progress import Progress
@@ -49,10 +49,7 @@ def measure(options: Options, urls: list[str]) -> Report:
     from unlimitedws.bench.scout import scout
     from unlimitedws.bench.server import Server
 
-    if options.plot:
-        plot.check(options.plot)
-    for file in filter(None, (options.json, options.plot)):
-        check_folder(file)
+    check_files(options)
     latency.histogram()  # before anything is loaded: is the library there?
     targets = target.parse_all(urls)
     if not targets[0].is_secure and (options.cafile or options.insecure):
@@ -65,7 +62,7 @@ def measure(options: Options, urls: list[str]) -> Report:
         scout(each, target.words(each, options.header, options.subprotocol), options.timeout_s, context)
     if server and (doubt := listeners.doubt(server.pid, targets)):
         server.doubt = doubt
-        print(f"unlimitedws: {doubt}", file=sys.stderr, flush=True)
+        print(f"unlimitedws: {doubt}", file=sys.stderr)
     if planned.cpus:
         os.sched_setaffinity(0, planned.cpus)  # the load processes inherit it
     with Crew(options, planned, targets, words, context) as crew:
@@ -95,6 +92,16 @@ def keep(report: Report, options: Options) -> None:
         plot.draw({report["mode"]: report}, options.plot)
 
 
+def check_files(options: Options) -> None:
+    """Raises BenchError where what was asked for cannot be written or drawn."""
+    if options.plot:
+        from unlimitedws.bench import plot
+
+        plot.check(options.plot)
+    for file in filter(None, (options.json, options.plot)):
+        check_folder(file)
+
+
 def check_folder(file: str) -> None:
     """Raises BenchError where a file cannot be written: before a run that takes long, not after it."""
     folder = Path(file).absolute().parent
@@ -102,8 +109,8 @@ def check_folder(file: str) -> None:
         raise BenchError(f"cannot write {file}: it is a folder; name a file in it")
     if not folder.is_dir():
         raise BenchError(f"cannot write {file}: there is no folder {folder}")
-    if not os.access(folder, os.W_OK):
-        raise BenchError(f"cannot write {file}: the folder {folder} may not be written to")
+    if not os.access(file if Path(file).exists() else folder, os.W_OK):
+        raise BenchError(f"cannot write {file}: it, or its folder, may not be written to")
 
 
 def write(file: str, text: str) -> None:
