@@ -88,24 +88,29 @@ class Run:
             self.progress.clear()
 
     def stop(self) -> None:
-        """Ends the load, takes what it has counted, and leaves."""
-        self.crew.order("rest")
+        """Ends the load, takes what it has counted, and leaves. After SIGINT the server has a moment for it, and no more."""
+        patience_s = SETTLE_S + (0.0 if self.is_interrupted else self.options.timeout_s)
+        self.obeyed("rest")
         if self.is_interrupted:  # answers may be under way; those that stay away have taken until now, at least
-            self.outlast(lambda: self.crew.are_obeyed() and answered(self.crew.counters()))
-            self.crew.order("give_up")
-        self.outlast(self.crew.are_obeyed)
+            self.outlast(lambda: answered(self.crew.counters()), patience_s)
+            self.obeyed("give_up")
         self.counters = self.crew.counters()
         self.latencies["latency"] = self.crew.latency("latency")
         self.latencies["late"] = self.crew.latency("late")
         if self.options.mode in ("slow", "half-open"):
             self.latencies["kept"] = self.crew.latency("kept")
         self.crew.order("leave", abrupt=self.options.abrupt)
-        self.outlast(lambda: nobody(self.crew.counters()))
+        self.outlast(lambda: nobody(self.crew.counters()), patience_s)
 
-    def outlast(self, done: Callable[[], bool]) -> None:
-        """Waits, but not for ever, for what should come at once; after SIGINT hardly at all."""
-        began = time.monotonic()
-        while not done() and time.monotonic() < began + SETTLE_S + (0.0 if self.is_interrupted else self.options.timeout_s):
+    def obeyed(self, order: str) -> None:
+        """Gives an order, and waits until all processes have carried it out: at once, unless this machine is very busy."""
+        self.crew.order(order)
+        self.outlast(self.crew.are_obeyed, self.options.timeout_s + SETTLE_S)
+
+    def outlast(self, done: Callable[[], bool], limit_s: float) -> None:
+        """Waits, but not for ever, for what should come at once."""
+        deadline = time.monotonic() + limit_s
+        while not done() and time.monotonic() < deadline:
             time.sleep(LOOK_S)
 
     def interrupt(self, *_: object) -> None:
