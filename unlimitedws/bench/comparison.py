@@ -9,7 +9,7 @@ from typing import Any
 
 from unlimitedws.bench.limit import is_secure
 from unlimitedws.bench.report import FORMAT, Report
-from unlimitedws.bench.table import ENOUGH, SHOWN
+from unlimitedws.bench.table import SHOWN, has_enough
 from unlimitedws.errors import BenchError
 
 SAME = ("mode", "loop")
@@ -17,7 +17,7 @@ SAME_OPTIONS = (
     "connections", "rate", "pipeline", "message_bytes", "binary", "probe", "connect_rate", "inflight", "abrupt", "sample",
     "read_bytes_per_s", "stuff_bytes", "healthy", "healthy_rate", "stage", "spread_s",
 )  # fmt: skip
-NEEDED = {*SAME, "urls", "options", "latency_us"}
+NEEDED = {*SAME, "urls", "options", "connections", "latency_us"}
 
 
 def read(file: str) -> Report:
@@ -55,7 +55,7 @@ def table(before: Report, after: Report, names: tuple[str, str]) -> str:
 
 def pairs(before: Report, after: Report) -> Iterator[tuple[str, Any, Any]]:
     """Title and both values of what is known of either."""
-    are_enough = all((at(report, ["connections", "opened"]) or 0) >= ENOUGH for report in (before, after))
+    are_enough = has_enough(before) and has_enough(after)
     for title, *path in (*ROWS, *(EACH_ROWS if are_enough else ())):
         old, new = at(before, path), at(after, path)
         if old is not None or new is not None:

@@ -41,7 +41,7 @@ def headline(report: Report) -> str:
 
 def rows(report: Report) -> dict[str, str]:
     connections, messages, server, load = (report[name] for name in ("connections", "messages", "server", "load"))
-    are_enough = connections["opened"] >= ENOUGH
+    are_enough = has_enough(report)
     found = {
         "connections": counted(
             connections, {"opened": "opened", "failed": "failed", "lost": "lost", "held": "held", "cut": "cut by the server"}
@@ -59,6 +59,12 @@ def rows(report: Report) -> dict[str, str]:
         found |= server_rows(server, are_enough)
     found["kernel memory"] = kernel_row(report["kernel"]) if are_enough else ""
     return found
+
+
+def has_enough(report: Report) -> bool:
+    """Whether memory may be shared out among its connections: those at a time, of which some modes open more."""
+    connections: Mapping[str, int] = report["connections"]
+    return min(connections["asked"], connections["opened"]) >= ENOUGH
 
 
 def counted(numbers: Mapping[str, int], names: Mapping[str, str]) -> str:
