@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
@@ -24,11 +25,14 @@ def doubt(pid: int, targets: Sequence[Target]) -> str:
     try:
         if os.readlink(PROC / "self/ns/net") != os.readlink(PROC / str(pid) / "ns/net"):
             return ""  # in a container, whose ports are others
+        pids = tree(pid)
         wanted = frozenset().union(*map(listening, targets))
-        held = held_of(wanted, tree(pid))
+        held = held_of(wanted, pids)
     except OSError:  # it has ended, or is not ours to look at
         return ""
     ports = ", ".join(str(port) for port in sorted({target.address[1] for target in targets}))
+    if os.getpid() in pids:
+        return f"process {pid} (--pid) has started this program too, whose memory and CPU are counted with the server's"
     if not wanted:
         return f"nobody on this machine listens on port {ports}, so that process {pid} (--pid) may be another than the server"
     if not held:
@@ -81,5 +85,8 @@ def sockets(folder: Path) -> frozenset[str]:
     """The sockets of a process, by inode. Raises OSError where they may not be looked at, or are too many."""
     if folder.stat().st_size > MOST_FILES:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-    found = (os.readlink(file) for file in folder.iterdir())
+    found = set()
+    for file in folder.iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.add(os.readlink(file))
     return frozenset(name.removeprefix("socket:[").removesuffix("]") for name in found if name.startswith("socket:["))
