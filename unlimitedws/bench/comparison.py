@@ -17,7 +17,7 @@ SAME_OPTIONS = (
     "connections", "rate", "pipeline", "message_bytes", "binary", "probe", "connect_rate", "inflight", "abrupt", "sample",
     "read_bytes_per_s", "stuff_bytes", "healthy", "healthy_rate", "stage", "spread_s",
 )  # fmt: skip
-NEEDED = {*SAME, "urls", "options", "connections", "latency_us"}
+NEEDED = {*SAME, "urls", "options", "kernel", "latency_us"}
 
 
 def read(file: str) -> Report:

@@ -24,8 +24,8 @@ FIELDS = {
     "server": "with --pid: `pid`; `doubt`: why it may be another than the server; `memory`: `pss`, `rss`, `processes` and `connections` at "
     "each of `empty`, `full`, `end`, `after`, null where it had ended; `pss_per_connection_bytes`; `cores`, `busiest_core` (of one "
     "process), `cpu_us_per_message` while it was measured; `rest_us_per_connection_s`",
-    "kernel": "`bytes_per_connection`: growth from empty to full, as `slab` (the whole machine's), `caches` (sockets, files and "
-    "epoll entries in use; for root), `cgroup` (the server's, where it is another than ours), `tcp_pages` (socket "
+    "kernel": "`connections` when full; `bytes_per_connection`: growth from empty to full, as `slab` (the whole machine's), `caches` "
+    "(sockets, files and epoll entries in use; for root), `cgroup` (the server's, where it is another than ours), `tcp_pages` (socket "
     "buffers); `both_ends`: whether all but `cgroup` hold both ends of a connection",
     "load": "`processes`, `sources`, `cores`, `busiest_core`, `machine_cores` (all programs), `seconds` measured, "
     "`waited_cores` (that one of them waited for while others used them); `limit`: what was at its limit, `server`, `load`, `machine`, "

@@ -50,9 +50,7 @@ def make(run: Run) -> Report:
 
 
 def connections(run: Run) -> dict[str, Any]:
-    now = run.counters
-    took_s = (now["last_ns"] - now["first_ns"]) / 1e9
-    per_s = window.counters["opened"] / window.seconds if (window := cycles(run)) else now["opened"] / took_s if took_s > 0 else None
+    now, per_s = run.counters, connects_per_s(run)
     return {
         "asked": run.options.connections,
         "opened": now["opened"],
@@ -63,6 +61,16 @@ def connections(run: Run) -> dict[str, Any]:
         "per_s": per_s and round(per_s, 1),
         **{f"{name.replace(' ', '_')}_s": round(seconds, 3) for name, seconds in run.seconds.items()},
     }
+
+
+def connects_per_s(run: Run) -> float | None:
+    """While it was measured, where it is connections that are; else while they came up."""
+    if window := cycles(run):
+        return window.counters["opened"] / window.seconds
+    took_s = (run.counters["last_ns"] - run.counters["first_ns"]) / 1e9
+    if run.options.mode in ("slow", "half-open"):  # they come in two parts, seconds apart
+        took_s = run.seconds.get("connecting", 0.0)
+    return run.counters["opened"] / took_s if took_s > 0 else None
 
 
 def cycles(run: Run) -> Window | None:
@@ -151,8 +159,12 @@ def server_cpu(run: Run) -> dict[str, Any]:
 def kernel(run: Run) -> dict[str, Any]:
     """Growth for each connection, from the empty server to all connected; of both ends where the load runs here too."""
     empty, full = run.readings.get("empty"), run.readings.get("full")
-    found = full.kernel.per_connection(empty.kernel, full.connections) if empty and full and full.connections else None
-    return {"bytes_per_connection": found, "both_ends": all(target.is_loopback for target in run.crew.targets)}
+    number = full.connections if empty and full else 0
+    return {
+        "connections": number,
+        "bytes_per_connection": full.kernel.per_connection(empty.kernel, number) if empty and full and number else None,
+        "both_ends": all(target.is_loopback for target in run.crew.targets),
+    }
 
 
 def load(run: Run) -> dict[str, Any]:

@@ -62,9 +62,9 @@ def rows(report: Report) -> dict[str, str]:
 
 
 def has_enough(report: Report) -> bool:
-    """Whether memory may be shared out among its connections: those at a time, of which some modes open more."""
-    connections: Mapping[str, int] = report["connections"]
-    return min(connections["asked"], connections["opened"]) >= ENOUGH
+    """Whether memory may be shared out among the connections that were there when it was read."""
+    kernel: Mapping[str, int] = report["kernel"]
+    return kernel.get("connections", 0) >= ENOUGH
 
 
 def counted(numbers: Mapping[str, int], names: Mapping[str, str]) -> str:
