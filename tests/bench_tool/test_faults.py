@@ -157,7 +157,8 @@ def test_a_server_that_dies_in_the_middle_is_told_with_what_it_did_to_whom(tmp_p
         server.kill()
         out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 1, err
-    assert "STOPPED EARLY: every connection was lost; the server's process has ended" in out
+    assert "STOPPED EARLY: every connection was lost" in out
+    assert "end of the server's process (--pid)" in out
     assert "10 lost" in out
     report = json.loads(file.read_text())
     assert report["connections"]["lost"] == 10
@@ -174,6 +175,20 @@ def test_a_server_that_dies_before_it_is_besieged_is_told_as_well(tmp_path: Path
     assert process.returncode == 1, err
     assert "STOPPED EARLY: every connection was lost" in out
     assert json.loads(file.read_text())["connections"]["lost"] == 3
+
+
+def test_a_storm_that_its_server_does_not_survive_says_so() -> None:
+    with mortal_server() as (server, url):
+        arguments = [*SHORT, "--mode", "connect", "--connections", "3", "--measure-s", "10000", "--pid", str(server.pid)]
+        with started(url, *arguments) as process:
+            comes(process, lambda: established(url) > 1, "they did not connect")  # before them comes one alone, to look
+            server.kill()
+            server.wait()
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=LIMIT_S)
+    assert "INTERRUPTED" in out
+    assert "end of the server's process (--pid)" in out
+    assert "neither was at its limit" not in out
 
 
 def test_a_storm_goes_on_whatever_the_server_does_to_one_of_it() -> None:

@@ -23,6 +23,7 @@ def window(load: float, server: float | None, machine: float = 0.5, *, load_wait
         (window(0.97, 0.5), "load"),
         (window(0.97, None), "load"),
         (window(0.5, None), "unknown"),
+        (Window(1.0, Counter(), {1: 0.5}, {}, 0.5), "unknown"),  # it has ended meanwhile
         (window(0.3, 0.3), "rate"),
         (window(0.5, 0.5, machine=10_000), "machine"),
         (window(0.5, 0.3, load_waits=0.5), "machine"),

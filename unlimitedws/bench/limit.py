@@ -23,7 +23,7 @@ LIMITS = {
     "machine": "THE MACHINE WAS THE LIMIT: load or server waited for CPUs that the other, or other programs, used. Keep them apart, as in "
     "taskset -c 0 for the server and --cpus 1",
     "rate": "neither was at its limit: the rate, or the number of messages in flight, was",
-    "unknown": "the load was not at its limit; of the server nothing is known without --pid",
+    "unknown": "the load was not at its limit; of the server nothing is known: --pid shows it, while it runs",
 }
 
 
@@ -33,7 +33,7 @@ def limit(window: Window, cpus: int = 0, *, is_punctual: bool = False) -> str:
     is_punctual: it sent everything when it was due. Then it may be busy: it wakes for each message, and for several when it has to."""
     load = window.load_cores.values()
     is_load_full = not is_punctual and (max(load, default=0.0) >= BUSY or 0 < cpus * BUSY <= sum(load))
-    if window.server_cores is None:
+    if not window.server_cores:
         return "load" if is_load_full else "unknown"
     if max(window.server_cores.values(), default=0.0) >= BUSY:
         return "server"

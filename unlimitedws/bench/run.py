@@ -137,8 +137,7 @@ class Run:
         """Lets it go on until then; less when nobody is there any more."""
         left_s = max(0.0, (at_ns - time.monotonic_ns()) / 1e9)
         if self.wait(doing, self.all_gone, left_s):
-            has_died = self.server is not None and not self.server.is_there()
-            self.stopped_early = "every connection was lost" + ("; the server's process has ended" if has_died else "")
+            self.stopped_early = "every connection was lost"
 
     def all_gone(self, now: Counter[str]) -> bool:
         # In a storm there may be nobody between two connections of it, and whom the server refuses tries again.
@@ -249,7 +248,8 @@ class Run:
             "timeouts": f"no answer within {self.options.timeout_s:g} s", "not_websocket": "no WebSocket answer",
             "tls_errors": "failure of TLS", "protocol_errors": "frames against the protocol",
         }  # fmt: skip
-        return found + [f"{now[name]:,} x {text}" for name, text in words.items() if now[name]]
+        found += [f"{now[name]:,} x {text}" for name, text in words.items() if now[name]]
+        return found + (["end of the server's process (--pid)"] if self.server and not self.server.is_there() else [])
 
 
 def answered(now: Counter[str]) -> bool:
