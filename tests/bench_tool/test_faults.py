@@ -349,7 +349,7 @@ def test_a_table_that_cannot_be_shown_does_not_cost_the_file(where: str, code: i
 
 def test_a_file_that_cannot_be_written_does_not_cost_the_table() -> None:
     with websockets_server(echo_of_library) as url:
-        arguments = [*COMMAND, url, *SHORT, "--connections", "2", "--json", "/dev/full"]
+        arguments = [*COMMAND, url, *SHORT, "--connections", "2", "--json", "/dev/full", "--quiet"]
         done = subprocess.run(arguments, capture_output=True, text=True, timeout=LIMIT_S)
     assert (done.returncode, done.stderr) == (1, "unlimitedws: cannot write /dev/full: No space left on device\n")
     assert "messages" in done.stdout

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections import Counter
 
 import pytest
@@ -14,6 +16,13 @@ from unlimitedws.bench.progress import Progress
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+class Full(io.StringIO):
+    """A file on a disk that is full."""
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +57,18 @@ def test_where_there_is_no_terminal_each_line_stays() -> None:
     line.clear()
     assert [said.split("measuring")[1].strip() for said in to.getvalue().split("\n")[:-1]] == ["1 up", "2 up"]
     assert "\r" not in to.getvalue()
+
+
+def test_a_line_that_matters_stays_even_for_who_wants_no_others() -> None:
+    to = io.StringIO()
+    Progress(quiet=True, to=to).say("look")
+    assert to.getvalue() == "look\n"
+
+
+def test_a_line_that_cannot_be_written_ends_nothing() -> None:
+    line = Progress(quiet=False, to=Full())
+    line.show("measuring", Counter(up=1))
+    line.say("look")
 
 
 @pytest.mark.parametrize("to", [Terminal(), io.StringIO()])

@@ -57,16 +57,16 @@ def measure(options: Options, urls: list[str]) -> Report:
     context = secure.context(options) if targets[0].is_secure else None
     words = target.words(targets[0], options.header, options.subprotocol)
     planned = plan.make(options, targets)
-    server = Server(options.pid) if options.pid else None
+    server, progress = Server(options.pid) if options.pid else None, Progress(quiet=options.quiet)
     for each in targets:
         scout(each, target.words(each, options.header, options.subprotocol), options.timeout_s, context)
     if server and (doubt := listeners.doubt(server.pid, targets)):
         server.doubt = doubt
-        print(f"unlimitedws: {doubt}", file=sys.stderr)
+        progress.say(f"unlimitedws: {doubt}")
     if planned.cpus:
         os.sched_setaffinity(0, planned.cpus)  # the load processes inherit it
     with Crew(options, planned, targets, words, context) as crew:
-        made = Run(options, crew, Progress(quiet=options.quiet), server)
+        made = Run(options, crew, progress, server)
         made.execute(MODES[options.mode])
         return report.make(made)
 

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from typing import TextIO
 
 EVERY_S = 0.25
@@ -16,9 +17,9 @@ class Progress:
     """Shows a run on stderr while it goes on."""
 
     def __init__(self, *, quiet: bool, to: TextIO | None = None) -> None:
-        self.to = to or sys.stderr
-        self.quiet = quiet or self.to is None  # None: closed before we began (2>&-)
-        self.is_live = not self.quiet and self.to.isatty()
+        self.to: TextIO | None = to or sys.stderr  # None: closed before we began (2>&-)
+        self.quiet = quiet
+        self.is_live = not quiet and self.to is not None and self.to.isatty()
         self.began = self.last = time.monotonic()
         self.before: Counter[str] = Counter()
         self.width = 0
@@ -28,8 +29,7 @@ class Progress:
         at = time.monotonic()
         if self.quiet or at - self.last < (EVERY_S if self.is_live else LINE_EVERY_S):
             return
-        line = f"{at - self.began:6.1f} s  {doing:10}  {self.figures(now, at - self.last)}"
-        self.write(line)
+        self.tell(f"{at - self.began:6.1f} s  {doing:10}  {self.figures(now, at - self.last)}")
         self.before, self.last = Counter(now), at
 
     def figures(self, now: Counter[str], dt: float) -> str:
@@ -46,19 +46,28 @@ class Progress:
         bad = {"failed": now["failed"], "lost": now["lost"], "wrong": wrong(now), "cut": now["cut"]}
         return "  ".join(parts + [f"{number:,} {name}" for name, number in bad.items() if number])
 
-    def write(self, line: str) -> None:
+    def tell(self, line: str) -> None:
         if self.is_live:
             line = line[: shutil.get_terminal_size().columns - 1]  # one that is wrapped could not be rewritten
-        self.to.write("\r" + line.ljust(self.width) if self.is_live else line + "\n")
-        self.to.flush()
+        self.write("\r" + line.ljust(self.width) if self.is_live else line + "\n")
         self.width = len(line)
+
+    def say(self, line: str) -> None:
+        """A line that stays, whoever wants no others."""
+        self.clear()
+        self.write(line + "\n")
 
     def clear(self) -> None:
         """Makes room for what is printed next."""
         if self.is_live and self.width:
-            self.to.write("\r" + " " * self.width + "\r")
-            self.to.flush()
+            self.write("\r" + " " * self.width + "\r")
             self.width = 0
+
+    def write(self, text: str) -> None:
+        if self.to is not None:
+            with suppress(OSError):  # a full disk, a reader that has gone: no reason to end a run
+                self.to.write(text)
+                self.to.flush()
 
 
 def wrong(now: Counter[str]) -> int:
