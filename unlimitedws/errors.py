@@ -32,7 +32,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -143,7 +142,9 @@ class ListenError(UnlimitedwsError):
     def __init__(self, host: str, port: int, error: OSError, *, flags: str = "--") -> None:
         """flags: what the names of the flags for this address begin with; `--admin-` for the stats endpoint."""
         self.host, self.port, self.errno, self.error = host, port, error.errno, error
-        is_unknown = isinstance(error, socket.gaierror)  # whose numbers are others
+        from socket import gaierror  # not at the top: on a platform that is told what is missing, this may be, too
+
+        is_unknown = isinstance(error, gaierror)  # whose numbers are others
         why = error.strerror or str(error)
         next_step = self.UNKNOWN if is_unknown else self.NEXT.get(error.errno or 0, "")
         next_step = next_step.replace("--", flags)
