@@ -261,7 +261,9 @@ class Config:
     handshake_timeout_s: float = setting(
         10.0, "timeouts", "time a peer has to finish its request, and on_upgrade to answer it", minimum=0.1
     )
-    ping_interval_s: float = setting(25.0, "timeouts", "silence after which a Ping is sent", zero="no heartbeats")
+    ping_interval_s: float = setting(
+        25.0, "timeouts", "silence after which a Ping is sent, or up to an eighth of it less, by chance", zero="no heartbeats"
+    )
     ping_timeout_s: float = setting(20.0, "timeouts", "time a peer has to show life after a Ping", minimum=0.1)
     close_timeout_s: float = setting(5.0, "timeouts", "time a peer has to answer a Close frame", minimum=0.1)
     idle_timeout_s: float = setting(0.0, "timeouts", "close (1000) after so long without a message", zero="never")

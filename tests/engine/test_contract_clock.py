@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -23,6 +24,22 @@ def test_a_silent_peer_is_pinged(drive: Drive) -> None:
     peer = driver.connect()
     driver.until(lambda: peer.frames, ticking=True)
     assert peer.frames == [Frame(PING, b"")]
+
+
+@pytest.mark.parametrize(("silent_s", "some", "all_of_them"), [(860, False, False), (940, True, False), (1001, True, True)])
+def test_those_who_were_silent_together_are_not_pinged_together(drive: Drive, silent_s: int, some: bool, all_of_them: bool) -> None:
+    source, driver = drive(), drive(ping_interval_s=1000)
+    for _ in range(50):
+        source.connect()
+    leaving = source.engine.depart(50)
+    for fd, moved, _ in leaving:
+        driver.engine.adopt(os.dup(fd), moved._replace(seen_s=silent_s), 0)
+    source.engine.departed([fd for fd, _, _ in leaving])
+    driver.peers, source.peers = source.peers, []
+    driver.sweep()
+    driver.rest()
+    pinged = [peer for peer in driver.peers if peer.frames]
+    assert (bool(pinged), len(pinged) == 50) == (some, all_of_them)
 
 
 def test_a_peer_that_does_not_answer_is_lost(drive: Drive) -> None:

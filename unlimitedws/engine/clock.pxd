@@ -20,6 +20,7 @@ cdef class Clock(Opening):
     cdef uint32_t still_ms(self, int fd, Entry* e) except? 0xFFFFFFFF
     cdef bint has_lingered(self, int fd, Entry* e, uint32_t since) except -1
     cdef int heartbeat(self, int fd, Entry* e, uint32_t silent) except -1
+    cdef uint32_t early_ms(self, Entry* e) noexcept
     cdef int give_back(self) except -1
     cdef bint charge(self, int fd, Entry* e, double messages, double bytes) except -1
     cdef void refill(self, Meter* meter) noexcept

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, binding=False
 """The clock hand: one sweep of the table a second, a slice at a time."""
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from unlimitedws.engine cimport codec
@@ -138,7 +138,7 @@ cdef class Clock(Opening):
                 e.seen_ms = self.now - self.ping_ms
             elif silent >= self.ping_ms + self.pong_ms:
                 return self.lose(fd, e, Cause.HEARTBEAT_LOST)
-        elif silent >= self.ping_ms:
+        elif silent >= self.ping_ms - self.early_ms(e):
             e.seen_ms = self.now - self.ping_ms
             e.flags |= PINGED
             if e.more == NULL or e.more.output.bytes == 0:  # else what waits is the question already
@@ -147,6 +147,11 @@ cdef class Clock(Opening):
                 self.put(fd, e, codec.PING, b"", 0, None, True)
                 return self.finish(fd, e)
         return 0
+
+    cdef uint32_t early_ms(self, Entry* e) noexcept:
+        """How much too early it is pinged this time (contract.PING_SPREAD): another time, another chance."""
+        cdef uint64_t chance = <uint32_t>((e.id ^ e.seen_ms) * 2654435761u)
+        return <uint32_t>(chance * (self.ping_ms // PING_SPREAD) >> 32)
 
     cdef int give_back(self) except -1:
         """After a sweep: memory of rows above the highest in use, of pools, of a crowd that left."""

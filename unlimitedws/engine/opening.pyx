@@ -176,7 +176,7 @@ cdef class Opening(Ending):
         e.phase = OPEN
         e.active_ms = self.now
         if self.ping_ms:  # spreads the first Pings of those who came together over one interval
-            e.seen_ms = self.now - <uint32_t>(id * 2654435761u) % self.ping_ms
+            e.seen_ms = self.now - <uint32_t>(id * 2654435761u) % (self.ping_ms - self.ping_ms // PING_SPREAD)
         self.row[C_PENDING] -= 1
         self.row[C_OPENED] += 1
         self.row[C_OPEN] += 1

@@ -54,6 +54,7 @@ cdef enum:
 
 cdef enum:
     CONTROLS_PER_S = 1000                       # contract.CONTROLS_PER_S; 1,023 can be counted
+    PING_SPREAD = 8                             # contract.PING_SPREAD
     WAITING = HELD | STALLED | OVER | READY | THROTTLED     # nothing of it is handled,
     PAUSED = WAITING | FLOODING                             # or nothing more is read
 

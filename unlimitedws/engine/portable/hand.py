@@ -6,7 +6,7 @@ import time
 from random import random
 from typing import TYPE_CHECKING
 
-from unlimitedws.engine.contract import LINGER_S, TICKS_PER_S
+from unlimitedws.engine.contract import LINGER_S, PING_SPREAD, TICKS_PER_S
 from unlimitedws.engine.portable.output import UNKNOWN
 from unlimitedws.engine.portable.table import ANSWERED, CLOSING, FLOODING, FREE, HANDSHAKE, HELD, LINGER, OPEN, PAUSED, RATED, SHUT, STREAM
 from unlimitedws.wire.closing import NORMAL, Cause, Close, pack_close
@@ -41,7 +41,7 @@ class Hand:
 
     def first_seen(self, now: float) -> float:
         """Spreads the first Pings of those who came together over one interval."""
-        return now - random() * self.ping_s
+        return now - random() * (self.ping_s - self.ping_s / PING_SPREAD)
 
     def tick(self, now: float) -> None:
         """One of the `TICKS_PER_S` parts of a sweep."""
@@ -130,7 +130,12 @@ class Hand:
                 self.engine.lose(fd, Cause.HEARTBEAT_LOST)
             return
         self.pinged.pop(fd, None)
-        if now - seen >= self.ping_s:
+        if now - seen >= self.ping_s - self.early_s(fd, seen):
             if fd not in self.engine.output.unsent:  # else what waits is the question already
                 self.engine.output.put(fd, pack_frame(PING, b""))
             self.pinged[fd] = now
+
+    def early_s(self, fd: int, seen: float) -> float:
+        """How much too early it is pinged this time (PING_SPREAD): another time, another chance."""
+        chance = ((self.table.ids[fd] ^ int(seen * 1000)) * 2654435761 & 0xFFFFFFFF) / 2**32
+        return chance * self.ping_s / PING_SPREAD
