@@ -227,6 +227,20 @@ def test_those_who_are_refused_come_again_when_they_are_to() -> None:
     assert row.counters["failed"] == row.statuses[503] == 3
 
 
+@pytest.mark.parametrize(("said", "hung_up", "not_websocket"), [(b"", 3, 0), (b"SSH-2.0-OpenSSH\r\n", 0, 3)])
+def test_who_hangs_up_after_some_other_talk_is_no_websocket_server(said: bytes, hung_up: int, not_websocket: int) -> None:
+    def other(peer: socket.socket) -> None:
+        peer.recv(4096)
+        peer.sendall(said)
+        peer.shutdown(socket.SHUT_WR)
+        peer.recv(1)
+
+    with raw_server(other) as url, swarm(url, 3) as (made, row):
+        made.dial(0, 3, 3)
+        turn_until(made, lambda: row.counters["failed"] == 3)
+    assert (row.counters["hung_up"], row.counters["not_websocket"]) == (hung_up, not_websocket)
+
+
 def test_an_answer_to_close_that_does_not_come_is_not_waited_for_for_ever() -> None:
     def stubborn(peer: socket.socket) -> None:
         upgraded(peer)

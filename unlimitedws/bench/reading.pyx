@@ -24,7 +24,9 @@ cdef class Reading(Publishing):
             self.ended(peer)
             return -1
         if n == 0:
-            if peer.state == UPGRADING:
+            if peer.state == UPGRADING and peer.message_at:  # it said something, and that was no response
+                self.count.not_websocket += 1
+            elif peer.state == UPGRADING:
                 self.count.hung_up += 1
             elif not peer.flags & CLOSE_SEEN:
                 self.count.eof += 1
