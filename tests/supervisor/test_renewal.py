@@ -104,8 +104,8 @@ def test_one_is_replaced_at_a_time_and_its_end_awaited() -> None:
             await wait
 
         fleet = case.renewal.fleet
-        fleet.reloader, fleet.leaving = SimpleNamespace(renew=renew), False  # type: ignore
-        fleet.stopping = SimpleNamespace(pause=turn, either=either)  # type: ignore
+        fleet.reloader, fleet.leaving = SimpleNamespace(renew=renew), False  # type: ignore[assignment]
+        fleet.stopping = SimpleNamespace(pause=turn, either=either)  # type: ignore[assignment]
         looking = asyncio.ensure_future(case.renewal.go_on_looking())
         for _ in range(50):
             await asyncio.sleep(0)
